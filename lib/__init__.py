@@ -1,0 +1,1 @@
+"""A cluster manager for virtual machines with the interfaces of Ganeti 2.1."""
