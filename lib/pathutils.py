@@ -1,9 +1,9 @@
 """Every path of the suite, in one place.
 
-Build-time values come from C{_buildcfg.py}, which configure writes; without it the usual places of a
-package installed below /usr are used. C{GANETI_ROOTDIR} moves every path below a root directory, so
-that several nodes can live on one machine (a virtual cluster); this module and L{utils.net} are the
-only ones that know of it. All values are computed once, at import.
+Build-time values come from C{_buildcfg.py}, which configure writes; without it the usual places of
+a package installed below /usr are used. C{GANETI_ROOTDIR} moves every path below a root directory,
+so that several nodes can live on one machine (a virtual cluster); this module and L{utils.net} are
+the only ones that know of it. All values are computed once, at import.
 """
 
 from __future__ import annotations

@@ -1,0 +1,463 @@
+"""The world as an object: clock, randomness, threads, durable files, processes, RPC transport.
+
+Product code is handed a L{Runtime} and asks it for everything that it can not decide by itself. In
+production that is L{DEFAULT}: thin names for the operating system's own services, at no cost. In
+tests it is one of the fakes shipped beside it:
+
+- L{ganeti.runtime.fake}: a clock that is set by hand, files in memory that forget what was not
+  synced and fail on demand, scripted processes;
+- L{ganeti.runtime.simulation}: the same, plus threads of which only one runs at a time, in virtual
+  time, in an order drawn from a seed.
+
+The names follow the standard library where a thing is the standard library's (C{clock.monotonic},
+C{threads.Condition}); the classes here are the contract that each implementation fulfils.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ..utils import process
+
+
+class Clock(Protocol):
+    """Time, as an input."""
+
+    def time(self) -> float:
+        """Wall clock, seconds since the epoch; may jump."""
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed point; never goes back: for time-outs and durations."""
+
+    def sleep(self, seconds: float) -> None:
+        """Return after that many seconds."""
+
+
+class Random(Protocol):
+    """Chance, as an input; a subset of C{random.Random} and C{secrets}."""
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+
+    def uniform(self, a: float, b: float) -> float:
+        """A number between a and b."""
+
+    def randint(self, a: int, b: int) -> int:
+        """An integer in [a, b]."""
+
+    def choice(self, seq: Sequence[Any]) -> Any:
+        """One element."""
+
+    def shuffle(self, x: list[Any]) -> None:
+        """Reorder a list in place."""
+
+    def token_hex(self, nbytes: int) -> str:
+        """That many bytes for secrets and ids, as hexadecimal text."""
+
+
+class Lock(Protocol):
+    """A mutex (C{threading.Lock})."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take it; False if it could not be had (in time)."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+    def locked(self) -> bool:
+        """Does anybody hold it?"""
+
+    def __enter__(self) -> bool: ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None: ...
+
+
+class Condition(Protocol):
+    """A condition variable (C{threading.Condition})."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take the mutex of the condition."""
+
+    def release(self) -> None:
+        """Give the mutex back."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Give the mutex back, sleep until notified, take it again; False after the time-out."""
+
+    def notify(self, n: int = 1) -> None:
+        """Wake n waiters."""
+
+    def notify_all(self) -> None:
+        """Wake all waiters."""
+
+    def __enter__(self) -> bool: ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None: ...
+
+
+class Event(Protocol):
+    """A flag that can be waited for (C{threading.Event})."""
+
+    def is_set(self) -> bool:
+        """Is the flag up?"""
+
+    def set(self) -> None:
+        """Raise the flag and wake all waiters."""
+
+    def clear(self) -> None:
+        """Lower the flag."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return the flag once it is up or the time is over."""
+
+
+class ThreadHandle(Protocol):
+    """A started thread."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def ident(self) -> int | None:
+        """What C{get_ident} returns in it."""
+
+    def is_alive(self) -> bool:
+        """Has it not ended yet?"""
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until it has ended."""
+
+
+# In the class below the names of its methods hide those of the types.
+_Lock = Lock
+_Condition = Condition
+_Event = Event
+
+
+class Threads(Protocol):
+    """Threads and what they wait on."""
+
+    def Lock(self) -> _Lock:
+        """A new mutex."""
+
+    def Condition(self, lock: _Lock | None = None) -> _Condition:
+        """A new condition on that mutex, or on one of its own."""
+
+    def Event(self) -> _Event:
+        """A new flag, down."""
+
+    def start(
+        self,
+        target: Callable[..., object],
+        args: Sequence[Any] = (),
+        name: str | None = None,
+        daemon: bool = True,
+    ) -> ThreadHandle:
+        """Start a thread."""
+
+    def get_ident(self) -> int:
+        """Identity of the current thread."""
+
+    def current_name(self) -> str:
+        """Name of the current thread."""
+
+
+@dataclass(frozen=True)
+class FileStat:
+    """What tells one version of a file from another."""
+
+    size: int
+    mtime: float
+    inode: int
+    mode: int
+
+
+class Files(Protocol):
+    """Files that must survive: every write replaces a whole file, atomically.
+
+    What was written with C{durable=True} is there after a power failure once the call returned; a
+    write with C{durable=False} may be lost, but never leaves half a file.
+    """
+
+    def read(self, path: str) -> bytes:
+        """Content of a file; OSError if it can not be read."""
+
+    def write(
+        self,
+        path: str,
+        data: bytes,
+        mode: int = 0o600,
+        uid: int = -1,
+        gid: int = -1,
+        durable: bool = True,
+    ) -> None:
+        """Replace a file by one with this content and these permissions from its first byte."""
+
+    def rename(self, old: str, new: str, mkdir: bool = False, durable: bool = True) -> None:
+        """Rename a file; C{mkdir} makes the target's directory (0750) if it is missing."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file; a missing one is fine."""
+
+    def exists(self, path: str) -> bool:
+        """Is there anything of that name?"""
+
+    def listdir(self, path: str) -> list[str]:
+        """Names in a directory, sorted."""
+
+    def mkdir(self, path: str, mode: int = 0o755) -> None:
+        """Make a directory and what is missing above it; an existing one is fine."""
+
+    def stat(self, path: str) -> FileStat:
+        """Size, time and inode; OSError if there is no such file."""
+
+    def sync(self, path: str) -> None:
+        """Make durable what was written or renamed in this directory without C{durable}."""
+
+
+class Processes(Protocol):
+    """Running programs; see L{utils.process.RunCmd} for the arguments."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: dict[str, str] | None = None,
+        cwd: str = "/",
+        reset_env: bool = False,
+        timeout: float | None = None,
+        input: str | None = None,  # noqa: A002 - the name subprocess gave it
+        output: str | None = None,
+    ) -> process.RunResult:
+        """Run a program to its end."""
+
+
+@dataclass
+class HttpRequest:
+    """One request of the RPC client; the transport fills in the last four."""
+
+    host: str
+    port: int
+    method: str
+    path: str
+    body: bytes
+    #: Seconds until the connection must stand.
+    connect_timeout: float = 5.0
+    #: Seconds for the whole exchange; None = without limit.
+    timeout: float | None = None
+    #: Anything the caller wants to find again.
+    tag: Any = None
+    #: None if there was no HTTP answer at all (then C{error} says why).
+    status: int | None = field(default=None, init=False)
+    reason: str = field(default="", init=False)
+    response: bytes = field(default=b"", init=False)
+    error: str | None = field(default=None, init=False)
+
+
+class Transport(Protocol):
+    """Carries RPC requests to node daemons."""
+
+    def Perform(self, requests: Sequence[HttpRequest]) -> None:
+        """Send all requests in parallel; return when each has an answer or an error."""
+
+    def Shutdown(self) -> None:
+        """Close all connections."""
+
+
+class _RealClock:
+    # Bound once: no price for going through an object.
+    monotonic = staticmethod(time.monotonic)
+    sleep = staticmethod(time.sleep)
+    time = staticmethod(time.time)
+
+
+class _RealRandom:
+    """C{random.SystemRandom}, imported at its first use: a listing needs no randomness."""
+
+    def __getattr__(self, name: str) -> Any:
+        import random
+        import secrets
+
+        source = random.SystemRandom()
+        for attr in ("random", "uniform", "randint", "choice", "shuffle"):
+            setattr(self, attr, getattr(source, attr))
+        self.token_hex = secrets.token_hex
+        if name not in self.__dict__:
+            raise AttributeError(name)
+        return self.__dict__[name]
+
+
+class _RealThreads:
+    Lock = staticmethod(threading.Lock)
+    Condition = staticmethod(threading.Condition)
+    Event = staticmethod(threading.Event)
+    get_ident = staticmethod(threading.get_ident)
+
+    @staticmethod
+    def start(
+        target: Callable[..., object],
+        args: Sequence[Any] = (),
+        name: str | None = None,
+        daemon: bool = True,
+    ) -> threading.Thread:
+        thread = threading.Thread(target=target, args=args, name=name, daemon=daemon)
+        thread.start()
+        return thread
+
+    @staticmethod
+    def current_name() -> str:
+        return threading.current_thread().name
+
+
+class RealFiles:
+    """L{Files} on the file system of this machine."""
+
+    def read(self, path: str) -> bytes:
+        with open(path, "rb") as fobj:
+            return fobj.read()
+
+    def write(
+        self,
+        path: str,
+        data: bytes,
+        mode: int = 0o600,
+        uid: int = -1,
+        gid: int = -1,
+        durable: bool = True,
+    ) -> None:
+        directory, base = os.path.split(path)
+        tmp = os.path.join(directory, f"{base}.{os.getpid()}-{threading.get_ident()}.new")
+        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                if uid != -1 or gid != -1:
+                    os.fchown(fd, uid, gid)
+                if mode != 0o600:
+                    os.fchmod(fd, mode)
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(fd, view) :]
+                if durable:
+                    os.fdatasync(fd)
+            finally:
+                os.close(fd)
+            os.rename(tmp, path)
+        except BaseException:
+            os.unlink(tmp)
+            raise
+        if durable:
+            self.sync(directory)
+
+    def rename(self, old: str, new: str, mkdir: bool = False, durable: bool = True) -> None:
+        try:
+            os.rename(old, new)
+        except FileNotFoundError:
+            if not mkdir or not os.path.exists(old):
+                raise
+            os.makedirs(os.path.dirname(new), 0o750, exist_ok=True)
+            os.rename(old, new)
+        if durable:
+            directories = {os.path.dirname(old), os.path.dirname(new)}
+            for directory in sorted(directories):
+                self.sync(directory)
+
+    def remove(self, path: str) -> None:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+
+    def exists(self, path: str) -> bool:
+        return os.path.lexists(path)
+
+    def listdir(self, path: str) -> list[str]:
+        return sorted(os.listdir(path))
+
+    def mkdir(self, path: str, mode: int = 0o755) -> None:
+        os.makedirs(path, mode, exist_ok=True)
+
+    def stat(self, path: str) -> FileStat:
+        st = os.stat(path)
+        return FileStat(size=st.st_size, mtime=st.st_mtime, inode=st.st_ino, mode=st.st_mode)
+
+    def sync(self, path: str) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        except OSError as err:
+            # Some file systems (FUSE, 9p) have no fsync for directories; theirs is the promise.
+            if err.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        finally:
+            os.close(fd)
+
+
+class _RealProcesses:
+    @staticmethod
+    def run(
+        argv: Sequence[str],
+        *,
+        env: dict[str, str] | None = None,
+        cwd: str = "/",
+        reset_env: bool = False,
+        timeout: float | None = None,
+        input: str | None = None,  # noqa: A002
+        output: str | None = None,
+    ) -> process.RunResult:
+        # Imported late: what never starts a program does not pay for subprocess.
+        from ..utils import process
+
+        return process.RunCmd(
+            list(argv),
+            env=env,
+            cwd=cwd,
+            reset_env=reset_env,
+            timeout=timeout,
+            input=input,
+            output=output,
+        )
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Everything outside of the program, handed to whoever needs it.
+
+    @ivar transport: None until the RPC client was initialised
+    """
+
+    clock: Clock
+    random: Random
+    threads: Threads
+    files: Files
+    processes: Processes
+    transport: Transport | None = None
+
+
+#: The real world.
+DEFAULT: Runtime = Runtime(
+    clock=_RealClock(),
+    random=_RealRandom(),
+    threads=_RealThreads(),
+    files=RealFiles(),
+    processes=_RealProcesses(),
+)
