@@ -34,6 +34,12 @@ def _LoadBuildConfig() -> dict[str, Any]:
 
 _BUILD: Final = _LoadBuildConfig()
 
+
+def BuildValue(name: str, default: Any) -> Any:
+    """A value chosen by configure that is no path; the default where it was not run."""
+    return _Build(name, default)
+
+
 #: Root below which all paths lie; empty on a real node.
 ROOTDIR: Final[str] = os.environ.get("GANETI_ROOTDIR", "").rstrip("/")
 
