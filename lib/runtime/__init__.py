@@ -309,7 +309,7 @@ class _RealRandom:
 
 class _RealThreads:
     Lock = staticmethod(threading.Lock)
-    Condition = staticmethod(threading.Condition)
+    Condition: Callable[..., Any] = staticmethod(threading.Condition)
     Event = staticmethod(threading.Event)
     get_ident = staticmethod(threading.get_ident)
 
