@@ -1,0 +1,648 @@
+"""Running programs, looking after processes, pid files, becoming a daemon.
+
+Programs are always started from a list of arguments, never through a shell.
+
+A pid file says who runs: its holder keeps an flock(2) on it for as long as it lives, so a left-over
+file or a pid that was given to somebody else is never taken for a running daemon.
+"""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import select
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Final, NoReturn
+
+from .. import constants, errors, pathutils
+from . import io, text
+
+#: A program that is told to end by a time-out gets this long before it is killed (seconds).
+_TIMEOUT_GRACE: Final = 5.0
+#: After KILL, output is waited for no longer than this: a grandchild may hold the pipe.
+_KILLED_GRACE: Final = 1.0
+
+MCL_CURRENT: Final = 1
+MCL_FUTURE: Final = 2
+MCL_ONFAULT: Final = 4
+
+#: Exit code of a child of RunInSeparateProcess whose function raised.
+_SEPARATE_PROCESS_ERROR: Final = 33
+
+
+# Running programs
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a program ended.
+
+    Exactly one of exit_code and signal is not None. C{timeout} is the limit in seconds that the
+    program had run into, None if it ended by itself.
+    """
+
+    cmd: str
+    exit_code: int | None
+    signal: int | None = None
+    stdout: str = ""
+    stderr: str = ""
+    timeout: float | None = None
+
+    @property
+    def output(self) -> str:
+        """Standard output followed by standard error."""
+        return self.stdout + self.stderr
+
+    @property
+    def failed(self) -> bool:
+        """Whether it did anything but end by itself with exit code 0."""
+        return self.signal is not None or self.exit_code != 0 or self.timeout is not None
+
+    @property
+    def fail_reason(self) -> str:
+        """Text that names the exit code or signal; empty for success."""
+        if not self.failed:
+            return ""
+        if self.signal is not None:
+            how = f"terminated by signal {self.signal}"
+        else:
+            how = f"exited with exit code {self.exit_code}"
+        return how if self.timeout is None else f"{how} (timeout of {self.timeout:g} s reached)"
+
+
+class _ForkGuard:
+    reason: str | None = None
+
+
+def DisableFork(reason: str = "") -> None:
+    """Forbid this process to run programs from now on: the master daemon asks a node daemon."""
+    _ForkGuard.reason = reason or "this process may not run programs"
+
+
+def _CheckForkAllowed(cmd: str) -> None:
+    if _ForkGuard.reason is not None:
+        raise errors.ProgrammerError(f"Can't run '{cmd}': {_ForkGuard.reason}")
+
+
+def BuildCmdEnvironment(env: Mapping[str, str] | None, reset: bool) -> dict[str, str]:
+    """Environment for a program: ours (or nothing), LC_ALL=C, then the given variables."""
+    result = {} if reset else {**os.environ, "LC_ALL": "C"}
+    if env is not None:
+        result.update({name: str(value) for name, value in env.items()})
+    return result
+
+
+def RunCmd(
+    cmd: Sequence[object],
+    env: Mapping[str, str] | None = None,
+    output: str | None = None,
+    cwd: str = "/",
+    reset_env: bool = False,
+    timeout: float | None = None,
+    input: str | bytes | None = None,  # noqa: A002
+    interactive: bool = False,
+) -> RunResult:
+    """Run a program and wait for its end.
+
+    The program runs in a session of its own, without our descriptors, and reads an empty standard
+    input unless one is given.
+
+    Arguments:
+      - cmd: program and arguments; each is turned into text, there is no shell
+      - env: variables added to our environment (LC_ALL is C in any case, unless given here)
+      - output: file that standard output and error are appended to; the result's are then empty
+      - reset_env: start from an empty environment
+      - timeout: seconds, then TERM to the whole session, five seconds later KILL
+      - input: what the program reads from its standard input
+      - interactive: keep the terminal and our standard streams, for programs that ask the user
+
+    Raises: OpExecError if the program doesn't exist, other OSErrors as they are, ProgrammerError
+    for a text as C{cmd} and where running programs is forbidden.
+    """
+    if isinstance(cmd, str | bytes):
+        raise errors.ProgrammerError(f"Command must be a list of arguments: {cmd!r}")
+    argv = [_ArgumentText(arg) for arg in cmd]
+    cmd_text = text.ShellQuoteArgs(argv)
+    _CheckForkAllowed(cmd_text)
+    if output is None:
+        logging.debug("RunCmd %s", cmd_text)
+    else:
+        logging.debug("RunCmd %s, output file '%s'", cmd_text, output)
+
+    stdin_data = input.encode("utf-8", "surrogateescape") if isinstance(input, str) else input
+    with _OutputTarget(output, interactive) as target:
+        try:
+            proc = subprocess.Popen(
+                argv,
+                stdin=_StdinTarget(stdin_data, interactive),
+                stdout=target,
+                stderr=target,
+                cwd=cwd,
+                env=BuildCmdEnvironment(env, reset_env),
+                start_new_session=not interactive,
+            )
+        except FileNotFoundError as err:
+            raise errors.OpExecError(
+                f"Can't execute '{argv[0]}': not found ({err.filename or argv[0]})"
+            ) from err
+    stdout, stderr, timed_out = _Communicate(proc, stdin_data, timeout)
+
+    code = proc.returncode
+    result = RunResult(
+        cmd=cmd_text,
+        exit_code=code if code >= 0 else None,
+        signal=-code if code < 0 else None,
+        stdout=_OutputText(stdout),
+        stderr=_OutputText(stderr),
+        timeout=timeout if timed_out else None,
+    )
+    if result.failed:
+        logging.debug(
+            "Command '%s' failed (%s); output: %s", cmd_text, result.fail_reason, result.output
+        )
+    return result
+
+
+def _ArgumentText(arg: object) -> str:
+    return os.fsdecode(arg) if isinstance(arg, bytes) else str(arg)
+
+
+def _OutputText(data: bytes | None) -> str:
+    # Not surrogateescape: results end in logs and messages, which must be valid text.
+    return (data or b"").decode("utf-8", "backslashreplace")
+
+
+@contextlib.contextmanager
+def _OutputTarget(output: str | None, interactive: bool) -> Iterator[int | IO[bytes] | None]:
+    if output is not None:
+        with open(output, "ab") as fobj:
+            yield fobj
+    else:
+        yield None if interactive else subprocess.PIPE
+
+
+def _StdinTarget(stdin_data: bytes | None, interactive: bool) -> int | None:
+    if stdin_data is not None:
+        return subprocess.PIPE
+    return None if interactive else subprocess.DEVNULL
+
+
+def _Communicate(
+    proc: subprocess.Popen[bytes], stdin_data: bytes | None, timeout: float | None
+) -> tuple[bytes | None, bytes | None, bool]:
+    """Feed and read a process until it ends or its time is over."""
+    try:
+        stdout, stderr = proc.communicate(stdin_data, timeout)
+        return stdout, stderr, False
+    except subprocess.TimeoutExpired:
+        pass
+    except BaseException:
+        _SignalSession(proc, signal.SIGKILL)
+        proc.wait()
+        raise
+    partial: subprocess.TimeoutExpired | None = None
+    for signum, grace in ((signal.SIGTERM, _TIMEOUT_GRACE), (signal.SIGKILL, _KILLED_GRACE)):
+        _SignalSession(proc, signum)
+        try:
+            stdout, stderr = proc.communicate(timeout=grace)
+            return stdout, stderr, True
+        except subprocess.TimeoutExpired as err:
+            partial = err
+    # Killed, but somebody who left the session still holds the pipes: take what there is.
+    proc.wait()
+    for stream in (proc.stdin, proc.stdout, proc.stderr):
+        if stream is not None:
+            stream.close()
+    assert partial is not None
+    return partial.output, partial.stderr, True
+
+
+def _SignalSession(proc: subprocess.Popen[bytes], signum: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if os.getpgid(proc.pid) == proc.pid:
+            os.killpg(proc.pid, signum)
+        else:
+            proc.send_signal(signum)
+
+
+def RunParts(
+    dir_name: str, env: Mapping[str, str] | None = None, reset_env: bool = False
+) -> list[tuple[str, int, RunResult | str | None]]:
+    """Run the executables of a directory, sorted by name.
+
+    Returns: (name, status, result) for each visible entry. Status RUNPARTS_SKIP (result None): not
+    a regular file, not executable, or a name with other characters than letters, digits, C{_} and
+    C{-}; RUNPARTS_RUN: a RunResult; RUNPARTS_ERR: text why it could not be run. Empty if the
+    directory can't be read.
+    """
+    try:
+        names = io.ListVisibleFiles(dir_name)
+    except OSError as err:
+        logging.warning("Skipping %s: can't list its content: %s", dir_name, err)
+        return []
+    return [(name, *_RunPart(os.path.join(dir_name, name), env, reset_env)) for name in names]
+
+
+def _RunPart(
+    path: str, env: Mapping[str, str] | None, reset_env: bool
+) -> tuple[int, RunResult | str | None]:
+    if not (text.IsPluginName(os.path.basename(path)) and IsExecutable(path)):
+        return constants.RUNPARTS_SKIP, None
+    try:
+        return constants.RUNPARTS_RUN, RunCmd([path], env=env, reset_env=reset_env)
+    except (OSError, errors.OpExecError) as err:
+        return constants.RUNPARTS_ERR, str(err)
+
+
+def IsExecutable(path: str) -> bool:
+    """Whether the path is a regular file that we may execute."""
+    return os.path.isfile(path) and os.access(path, os.X_OK)
+
+
+def EnsureDaemon(name: str) -> bool:
+    """Start a daemon of the suite unless it runs; whether it runs then."""
+    result = RunCmd([pathutils.DAEMON_UTIL, "check-and-start", name])
+    if result.failed:
+        logging.error(
+            "Can't start daemon '%s', failure %s, output: %s",
+            name,
+            result.fail_reason,
+            result.output,
+        )
+    return not result.failed
+
+
+def StartDaemonProcess(
+    cmd: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    cwd: str = "/",
+    output: str | None = None,
+    pidfile: str | None = None,
+) -> int:
+    """Start a program that goes on without us, in a session of its own.
+
+    Arguments: output = file that it appends its output to (default: none is kept); pidfile = file
+    to write its pid to. The environment is built as by RunCmd.
+
+    Returns: its pid. Raises: as RunCmd.
+    """
+    cmd_text = text.ShellQuoteArgs(cmd)
+    _CheckForkAllowed(cmd_text)
+    with contextlib.ExitStack() as stack:
+        target: int | IO[bytes] = subprocess.DEVNULL
+        if output is not None:
+            target = stack.enter_context(open(output, "ab"))
+        try:
+            proc = subprocess.Popen(
+                list(cmd),
+                stdin=subprocess.DEVNULL,
+                stdout=target,
+                stderr=target,
+                cwd=cwd,
+                env=BuildCmdEnvironment(env, False),
+                start_new_session=True,
+            )
+        except FileNotFoundError as err:
+            raise errors.OpExecError(
+                f"Can't execute '{cmd[0]}': not found ({err.filename or cmd[0]})"
+            ) from err
+    logging.debug("Started %s, pid %s", cmd_text, proc.pid)
+    # Somebody must take its exit status as long as we live, or it would stay as a zombie.
+    _StartReaper(proc)
+    if pidfile is not None:
+        io.WriteFile(pidfile, data=f"{proc.pid}\n", mode=0o644)
+    return proc.pid
+
+
+def _StartReaper(proc: subprocess.Popen[bytes]) -> None:
+    import threading
+
+    threading.Thread(target=proc.wait, name=f"Reaper-{proc.pid}", daemon=True).start()
+
+
+def RunInSeparateProcess(fn: Callable[..., object], *args: Any) -> bool:
+    """Truth of fn(*args), found in a forked child: whatever it starts or changes ends there.
+
+    Only for processes without threads.
+
+    Raises: GenericError if the child ended in any other way.
+    """
+    pid = os.fork()
+    if pid == 0:
+        _RunAsChild(fn, args)
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code not in (0, 1):
+        reason = f"died from signal {-code}" if code < 0 else f"ended with exit code {code}"
+        raise errors.GenericError(f"Child process {reason}, see the log for its error")
+    return code == 1
+
+
+def _RunAsChild(fn: Callable[..., object], args: Sequence[Any]) -> NoReturn:
+    code = _SEPARATE_PROCESS_ERROR
+    try:
+        code = 1 if fn(*args) else 0
+    except BaseException:  # noqa: BLE001 - the end of a process
+        logging.exception("Error while calling function in separate process")
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+# Other processes
+
+
+def IsProcessAlive(pid: int) -> bool:
+    """Whether there is a process of that id; zombies count, ids <= 0 don't exist."""
+    assert isinstance(pid, int)
+    return pid > 0 and os.path.exists(f"/proc/{pid}/status")
+
+
+def KillProcess(
+    pid: int, signal_: int = signal.SIGTERM, timeout: float = 30, waitpid: bool = False
+) -> None:
+    """End a process: the signal, then after C{timeout} seconds KILL.
+
+    With timeout <= 0 the signal is sent and nothing else. A process that has ended but was not
+    reaped by its parent counts as ended. Waiting is for exactly this process, a later one of the
+    same id is safe.
+
+    Arguments: waitpid = take its exit status, it is our child.
+
+    Raises: ProgrammerError for a pid <= 0; PermissionError.
+    """
+    if pid <= 0:
+        raise errors.ProgrammerError(f"Invalid pid {pid} to kill")
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        _SendSignal(pidfd, signal_)
+        if timeout <= 0:
+            return
+        if not _WaitForExit(pidfd, timeout):
+            logging.debug("Process %s did not end within %s s, killing it", pid, timeout)
+            _SendSignal(pidfd, signal.SIGKILL)
+            _WaitForExit(pidfd, _TIMEOUT_GRACE)
+        if waitpid:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+    finally:
+        os.close(pidfd)
+
+
+def _SendSignal(pidfd: int, signum: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signum)
+
+
+def _WaitForExit(pidfd: int, timeout: float) -> bool:
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(timeout * 1000))
+
+
+def GetSocketCredentials(sock: socket.socket) -> tuple[int, int, int]:
+    """(pid, uid, gid) of the process at the other end of a UNIX socket."""
+    form = "iII"
+    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(form))
+    pid, uid, gid = struct.unpack(form, data)
+    return pid, uid, gid
+
+
+# Pid files
+
+
+def ReadPidFile(path: str) -> int:
+    """Process id in a file; 0 if the file is missing or no number can be read from it."""
+    try:
+        content = io.ReadOneLineFile(path)
+        return int(content)
+    except FileNotFoundError:
+        return 0
+    except (OSError, errors.GenericError, ValueError) as err:
+        logging.warning("Can't read pid file %s: %s", path, err)
+        return 0
+
+
+def GetPidFileHolder(path: str) -> int:
+    """Id of the live process that holds a flocked pid file; 0 if nobody does."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    except OSError as err:
+        logging.warning("Can't read pid file %s: %s", path, err)
+        return 0
+    try:
+        # Shared, so that two who look at the same time do not take each other for the holder.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return 0
+    except BlockingIOError:
+        pid = ReadPidFile(path)
+        return pid if IsProcessAlive(pid) else 0
+    finally:
+        os.close(fd)
+
+
+class PidFile:
+    """A pid file that is locked for as long as its process lives.
+
+    Invariant: while it is held, the path names the very file that is locked, and it contains the
+    id of the process that called Acquire, in decimal, with a newline.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def Acquire(self) -> None:
+        """Lock the file and write our id to it.
+
+        Raises: GenericError, naming the process, if another one holds it; OSError.
+        """
+        assert self._fd is None, "pid file is held already"
+        while True:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                self._Lock(fd)
+                if self._IsCurrent(fd):
+                    # One short write: a reader sees the old content or the new.
+                    os.ftruncate(fd, 0)
+                    os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+                    os.fsync(fd)
+                    self._fd, fd = fd, -1
+                    return
+            finally:
+                if fd >= 0:
+                    os.close(fd)
+
+    def _Lock(self, fd: int) -> None:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            holder = ReadPidFile(self.path)
+            raise errors.GenericError(
+                f"Pid file {self.path} is held by process {holder}: it is already running"
+            ) from err
+
+    def _IsCurrent(self, fd: int) -> bool:
+        # The former holder may have removed the file between our opening and locking it.
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(there, os.fstat(fd))
+
+    def Release(self) -> None:
+        """Remove the file and give up the lock; errors are ignored."""
+        if self._fd is None:
+            return
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+        os.close(self._fd)
+        self._fd = None
+
+    def __enter__(self) -> "PidFile":
+        self.Acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.Release()
+
+
+# Becoming a daemon
+
+
+def Daemonize(logfile: str) -> "StartReport":
+    """Go on as a daemon: own session, no terminal, directory /, umask 077, output to the log file.
+
+    Returns only in the daemon. The process that called waits for the daemon's report and exits
+    with its code; error texts go to its standard error.
+
+    Raises: OSError if the log file can't be opened (before anything is changed).
+    """
+    log_fd = os.open(logfile, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    read_fd, write_fd = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork() != 0:
+        os.close(write_fd)
+        _ExitAsReported(read_fd)
+    os.close(read_fd)
+    os.setsid()
+    # The second fork leaves a process that can never get a terminal again.
+    if os.fork() != 0:
+        os._exit(0)
+    os.chdir("/")
+    os.umask(0o077)
+    null_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(null_fd, 0)
+    os.dup2(log_fd, 1)
+    os.dup2(log_fd, 2)
+    for fd in (null_fd, log_fd):
+        if fd > 2:
+            os.close(fd)
+    return StartReport(write_fd)
+
+
+class StartReport:
+    """A daemon's way to tell its starter how the start went; None as descriptor = foreground.
+
+    Ok or Failed are called once; later calls have no effect. A daemon that dies without a word
+    counts as failed.
+    """
+
+    def __init__(self, fd: int | None = None) -> None:
+        self._fd = fd
+
+    def Ok(self) -> None:
+        """The daemon runs: the starter exits with code 0."""
+        self._Send(b"0\n")
+
+    def Failed(self, message: str, code: int = constants.EXIT_FAILURE) -> None:
+        """The daemon will not run: the starter shows the message and exits with the code."""
+        if self._fd is None:
+            return
+        self._Send(f"{code}\n{message}".encode("utf-8", "backslashreplace"))
+
+    def _Send(self, data: bytes) -> None:
+        if self._fd is None:
+            return
+        fd, self._fd = self._fd, None
+        with contextlib.suppress(BrokenPipeError):
+            io.WriteAll(fd, data)
+        os.close(fd)
+
+
+def ParseStartReport(data: bytes) -> tuple[int, str]:
+    """Exit code and error text from what a daemon wrote to its StartReport."""
+    head, _, message = data.decode("utf-8", "replace").partition("\n")
+    if not head.isdigit():
+        return constants.EXIT_FAILURE, "the daemon died while starting, see its log file"
+    return int(head), message
+
+
+def _ExitAsReported(read_fd: int) -> NoReturn:
+    with open(read_fd, "rb") as fobj:
+        code, message = ParseStartReport(fobj.read())
+    if message:
+        sys.stderr.write(message.rstrip("\n") + "\n")
+        sys.stderr.flush()
+    # No exit handlers: what they clean up belongs to the daemon now.
+    os._exit(code)
+
+
+def CloseFDs(keep: Collection[int] = ()) -> None:
+    """Close all descriptors from 3 on, except the given ones."""
+    limit = os.sysconf("SC_OPEN_MAX")
+    start = 3
+    for fd in sorted(fd for fd in keep if fd >= start):
+        os.closerange(start, fd)
+        start = fd + 1
+    os.closerange(start, max(limit, start))
+
+
+def ResetStandardStreams() -> None:
+    """Give descriptors 0 to 2 something to point at, so that no file ever gets their numbers."""
+    for fd in range(3):
+        try:
+            stat.S_IFMT(os.fstat(fd).st_mode)
+        except OSError as err:
+            if err.errno != errno.EBADF:
+                raise
+            os.open(os.devnull, os.O_RDWR)
+
+
+def Mlockall(onfault: bool = False) -> None:
+    """Lock the memory of this process, now and in future (not that of its children).
+
+    Arguments: onfault = lock pages when they are first used instead of all at once.
+
+    Failure is logged: the process works without, only less surely when the disk is gone.
+
+    Raises: NoCtypesError if the C library can't be called.
+    """
+    try:
+        import ctypes
+
+        libc = ctypes.CDLL("libc.so.6", use_errno=True)
+    except (ImportError, OSError) as err:
+        raise errors.NoCtypesError(
+            f"Can't lock memory, the C library can't be called: {err}"
+        ) from err
+    flags = MCL_CURRENT | MCL_FUTURE | (MCL_ONFAULT if onfault else 0)
+    if libc.mlockall(flags) != 0:
+        logging.error("Can't lock memory (mlockall): %s", os.strerror(ctypes.get_errno()))
+    else:
+        logging.debug("Memory is locked (mlockall flags %s)", flags)
