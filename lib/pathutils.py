@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 
@@ -60,6 +61,50 @@ def VirtualNodeRoot(node_name: str) -> str:
 def AddRoot(path: str) -> str:
     """The path as it is on this node: below the root of a virtual node."""
     return ROOTDIR + path
+
+
+def LocalPath(path: str) -> str:
+    """A path out of the configuration, as it is on this node.
+
+    The configuration is the same on all nodes and so names its directories without any root; what
+    lies below our root already is left alone.
+    """
+    return path if not ROOTDIR or (path + "/").startswith(ROOTDIR + "/") else ROOTDIR + path
+
+
+#: Stands for the root directory in what virtual nodes tell each other.
+_ROOT_MARK: Final = "/@root@"
+
+
+def ToWire(value: Any) -> Any:
+    """Replace our own root in a message for another virtual node; real nodes send it unchanged.
+
+    Every text, also in lists and as key or value of dictionaries, that is a path below our root.
+    """
+    return _MapTexts(value, _MarkRoot) if ROOTDIR else value
+
+
+def FromWire(value: Any) -> Any:
+    """The inverse of L{ToWire}, on the node that got the message."""
+    return _MapTexts(value, _UnmarkRoot) if ROOTDIR else value
+
+
+def _MarkRoot(text: str) -> str:
+    return _ROOT_MARK + text[len(ROOTDIR) :] if (text + "/").startswith(ROOTDIR + "/") else text
+
+
+def _UnmarkRoot(text: str) -> str:
+    return ROOTDIR + text[len(_ROOT_MARK) :] if (text + "/").startswith(_ROOT_MARK + "/") else text
+
+
+def _MapTexts(value: Any, fn: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return fn(value)
+    if isinstance(value, dict):
+        return {_MapTexts(key, fn): _MapTexts(item, fn) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_MapTexts(item, fn) for item in value]
+    return value
 
 
 PREFIX: Final[str] = _Build("PREFIX", "/usr")
@@ -147,8 +192,9 @@ EXPORT_CONF_FILE: Final = "config.ini"
 OS_SEARCH_PATH: Final[list[str]] = [
     AddRoot(path) for path in _Build("OS_SEARCH_PATH", ["/srv/ganeti/os", "/usr/share/ganeti/os"])
 ]
-DEFAULT_FILE_STORAGE_DIR: Final = AddRoot(
-    _Build("DEFAULT_FILE_STORAGE_DIR", "/srv/ganeti/file-storage")
+#: Goes into the configuration: see L{LocalPath}.
+DEFAULT_FILE_STORAGE_DIR: Final[str] = _Build(
+    "DEFAULT_FILE_STORAGE_DIR", "/srv/ganeti/file-storage"
 )
 ENABLE_FILE_STORAGE: Final[bool] = _Build("ENABLE_FILE_STORAGE", True)
 IALLOCATOR_SEARCH_PATH: Final[list[str]] = [
