@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
 from . import constants, errors, pathutils, runtime
+from .utils import text
 
 UidRange = tuple[int, int]
 
@@ -62,12 +63,12 @@ def ParseUidPool(value: str, separator: str = ",") -> list[UidRange]:
     return sorted(ranges)
 
 
-def _ParseBound(text: str, element: str) -> int:
+def _ParseBound(bound: str, element: str) -> int:
     try:
-        return int(text)
+        return int(bound)
     except ValueError:
         raise errors.OpPrereqError(
-            f"User-id {text!r} in {element!r} is not a number", errors.ECODE_INVAL
+            f"User-id {bound!r} in {element!r} is not a number", errors.ECODE_INVAL
         ) from None
 
 
@@ -76,24 +77,10 @@ def FormatUidPool(pool: Iterable[Sequence[int]], separator: str = ", ", roman: b
 
     @param roman: for display only: numbers are written as Roman numerals
     """
-    number = _RomanNumeral if roman else str
     return separator.join(
-        number(low) if low == high else f"{number(low)}-{number(high)}" for low, high in pool
+        "-".join(str(text.TryToRoman(bound, convert=roman)) for bound in dict.fromkeys(pair))
+        for pair in pool
     )
-
-
-def _RomanNumeral(value: int) -> str:
-    # Roman numerals have no zero and become a nuisance beyond 3999.
-    if not 0 < value < 4000:
-        return str(value)
-    text = ""
-    for worth, letters in (
-        (1000, "M"), (900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "XC"),
-        (50, "L"), (40, "XL"), (10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I"),
-    ):  # fmt: skip
-        count, value = divmod(value, worth)
-        text += letters * count
-    return text
 
 
 def CheckUidPool(pool: Iterable[Sequence[int]]) -> None:
@@ -102,26 +89,26 @@ def CheckUidPool(pool: Iterable[Sequence[int]]) -> None:
     @raise errors.OpPrereqError: a range is turned round or outside of the possible ids
     """
     for low, high in pool:
-        text = FormatUidPool([(low, high)])
+        shown = FormatUidPool([(low, high)])
         if low > high:
             raise errors.OpPrereqError(
-                f"User-id range {text}: the lower boundary {low} is above the higher one {high}",
+                f"User-id range {shown}: the lower boundary {low} is above the higher one {high}",
                 errors.ECODE_INVAL,
             )
         if low < constants.UIDPOOL_UID_MIN:
             raise errors.OpPrereqError(
-                f"User-id range {text}: {low} is below the minimum {constants.UIDPOOL_UID_MIN}",
+                f"User-id range {shown}: {low} is below the minimum {constants.UIDPOOL_UID_MIN}",
                 errors.ECODE_INVAL,
             )
         if high > constants.UIDPOOL_UID_MAX:
             raise errors.OpPrereqError(
-                f"User-id range {text}: {high} is above the maximum {constants.UIDPOOL_UID_MAX}",
+                f"User-id range {shown}: {high} is above the maximum {constants.UIDPOOL_UID_MAX}",
                 errors.ECODE_INVAL,
             )
         for uid, reason in _IMPOSSIBLE_UIDS.items():
             if low <= uid <= high:
                 raise errors.OpPrereqError(
-                    f"User-id range {text} must not have the id {uid}: {reason}",
+                    f"User-id range {shown} must not have the id {uid}: {reason}",
                     errors.ECODE_INVAL,
                 )
 

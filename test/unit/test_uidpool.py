@@ -163,8 +163,12 @@ class TestRequest:
     def test_a_child_does_not_inherit_the_lock(self, lock_dir):
         uid = uidpool.RequestUnusedUid({-1})
         with subprocess.Popen(
-            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False
+            [sys.executable, "-c", "print(flush=True); input()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            close_fds=False,
         ) as child:
+            child.stdout.readline()
             uid.Unlock()
             uidpool.RequestUnusedUid({-1}).Unlock()
             child.communicate(b"\n")
