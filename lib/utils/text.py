@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any, Final, TypeVar
 
-from .. import errors
+from .. import constants, errors
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -22,8 +22,6 @@ _NICE_SORT_GROUPS: Final = 8
 _DIGITS_OR_TEXT: Final = re.compile(r"[0-9]+|[^0-9]+")
 
 _SHELL_PARAM: Final = re.compile(r"[-a-zA-Z0-9._+/:%@]+")
-#: Names of scripts that may be run from a directory or found along a search path.
-_PLUGIN_NAME: Final = re.compile(r"[a-zA-Z0-9_-]+")
 _MAC: Final = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 
 _UNIT_TEXT: Final = re.compile(r"([.0-9]+)[ \t]*([a-zA-Z]+)?")
@@ -354,7 +352,7 @@ def BuildShellCmd(template: str, *words: object) -> str:
 
 def IsPluginName(name: str) -> bool:
     """Whether the name is one of a script: letters, digits, `_` and `-` only."""
-    return bool(_PLUGIN_NAME.fullmatch(name))
+    return bool(constants.EXT_PLUGIN_MASK.match(name))
 
 
 def NormalizeAndValidateMac(mac: str) -> str:
