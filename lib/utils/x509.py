@@ -77,7 +77,7 @@ def GenerateSelfSignedX509Cert(
       - alt_names: further host names and addresses it is good for
     """
     from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
     from OpenSSL import crypto
 
@@ -123,9 +123,13 @@ def GenerateSelfSignedX509Cert(
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
     cert = crypto.X509.from_cryptography(builder.sign(private, hashes.SHA256()))
-    key = crypto.PKey.from_cryptography_key(private)
+    key_pem = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     return KeyPair(
-        crypto.dump_privatekey(crypto.FILETYPE_PEM, key).decode("ascii"),
+        key_pem.decode("ascii"),
         crypto.dump_certificate(crypto.FILETYPE_PEM, cert).decode("ascii"),
     )
 
@@ -231,11 +235,17 @@ def _Bytes(pem: str | bytes) -> bytes:
     return pem.encode("utf-8", "surrogateescape") if isinstance(pem, str) else pem
 
 
+#: What the TLS library says of a text that has no such block at all.
+_NOTHING_FOUND: Final = frozenset(["", "unsupported", "no start line"])
+
+
 def _Reason(err: Exception) -> str:
     """Text of an error of the TLS library, which may be a list of triples, or empty."""
     if err.args and isinstance(err.args[0], list):
-        return "; ".join(str(part[-1]) for part in err.args[0]) or "no PEM data found"
-    return str(err) or "no PEM data found"
+        reason = "; ".join(str(part[-1]) for part in err.args[0])
+    else:
+        reason = str(err)
+    return "none found" if reason in _NOTHING_FOUND else reason
 
 
 # Validity
