@@ -100,6 +100,8 @@ VNC_BASE_PORT: Final = 5900
 
 #: The user that owns the cluster, with the same name on every node.
 GANETI_RUNAS: Final = "root"
+#: Kind of the key that is made for that user, as ssh-keygen calls it.
+SSH_USER_KEY_TYPE: Final = "ed25519"
 #: Programs in a directory of scripts or plugins must be named like this.
 EXT_PLUGIN_MASK: Final = re.compile("^[a-zA-Z0-9_-]+\\Z")
 PGREP: Final = "pgrep"

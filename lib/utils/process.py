@@ -122,7 +122,8 @@ def RunCmd(
       - reset_env: start from an empty environment
       - timeout: seconds, then TERM to the whole session, five seconds later KILL
       - input: what the program reads from its standard input
-      - interactive: keep the terminal and our standard streams, for programs that ask the user
+      - interactive: stay in our session, so that the program can ask the user on the terminal; it
+        reads our standard input unless one is given
 
     Raises: OpExecError if the program doesn't exist, other OSErrors as they are, ProgrammerError
     for a text as C{cmd} and where running programs is forbidden.
@@ -138,7 +139,7 @@ def RunCmd(
         logging.debug("RunCmd %s, output file '%s'", cmd_text, output)
 
     stdin_data = input.encode("utf-8", "surrogateescape") if isinstance(input, str) else input
-    with _OutputTarget(output, interactive) as target:
+    with _OutputTarget(output) as target:
         try:
             proc = subprocess.Popen(
                 argv,
@@ -181,12 +182,12 @@ def _OutputText(data: bytes | None) -> str:
 
 
 @contextlib.contextmanager
-def _OutputTarget(output: str | None, interactive: bool) -> Iterator[int | IO[bytes] | None]:
+def _OutputTarget(output: str | None) -> Iterator[int | IO[bytes]]:
     if output is not None:
         with open(output, "ab") as fobj:
             yield fobj
     else:
-        yield None if interactive else subprocess.PIPE
+        yield subprocess.PIPE
 
 
 def _StdinTarget(stdin_data: bytes | None, interactive: bool) -> int | None:
