@@ -1,0 +1,88 @@
+"""The main job on a virtual cluster: instances, and every door shown with what to try next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+
+from .. import constants
+from . import guest, osdefs
+from .manager import RAPI_USER, VirtualCluster
+
+INSTANCES = ("instance1.example.com", "instance2.example.com", "instance3.example.com")
+
+
+def CreateInstances(
+    cluster: VirtualCluster, progress: Callable[[str], object], count: int = len(INSTANCES)
+) -> list[str]:
+    """Create and start instances, one on each node in turn.
+
+    @return: their names
+    """
+    nodes = cluster.layout.nodes
+    hypervisor = cluster.layout.hypervisor
+    names = list(INSTANCES[:count])
+    for i, name in enumerate(names):
+        node = nodes[i % len(nodes)]
+        progress(f"gnt-instance add {name} on {node.name}")
+        argv = ["gnt-instance", "add", f"--node={node.name}", "--no-name-check", "--no-ip-check"]
+        argv.append(f"--os-type={osdefs.DefaultOs(hypervisor)}")
+        if hypervisor == constants.HT_KVM:
+            argv += ["--disk-template=file", f"--disk=0:size={guest.DISK_SIZE}", "--no-nics"]
+            argv.append(f"--backend-parameters=memory={guest.MEMORY}")
+        else:
+            argv += ["--disk-template=diskless"]
+        cluster.RunOrFail([*argv, name])
+    return names
+
+
+def _Show(cluster: VirtualCluster, argv: list[str]) -> list[str]:
+    """A command and what it prints, indented."""
+    output = cluster.RunOrFail(argv)
+    return [f"  $ {shlex.join(argv)}"] + [f"  {line}" for line in output.splitlines()] + [""]
+
+
+def Describe(cluster: VirtualCluster) -> list[str]:
+    """What there is and how to go on, as lines to print."""
+    layout = cluster.layout
+    first = layout.nodes[0]
+    curl = (
+        f"curl -s --cacert {shlex.quote(layout.Root(first))}/var/lib/ganeti/rapi.pem"
+        f" -u {RAPI_USER}:{cluster.RapiPassword()} {RapiUrl(cluster)}/2/instances?bulk=1"
+    )
+    lines = [
+        "",
+        f"The cluster {layout.cluster_name} runs in {layout.directory}:",
+        "",
+        *_Show(cluster, ["gnt-node", "list"]),
+        *_Show(cluster, ["gnt-instance", "list"]),
+        "confd, asked for the primary address of the master candidates:",
+        "",
+        *_Show(cluster, ["confd-client", "mc-list"]),
+        "To go on:",
+        "",
+        "  The gnt-* commands of this cluster in your shell:",
+        f'    eval "$(tools/vcluster env --dir {shlex.quote(layout.directory)})"',
+        "    gnt-instance list",
+        "",
+        f"  RAPI, user {RAPI_USER}:",
+        f"    {curl}",
+        "",
+        "  Kill a node, look, start it again, and end it all:",
+        f"    tools/vcluster kill node2 --dir {shlex.quote(layout.directory)}",
+        "    gnt-node list",
+        f"    tools/vcluster start node2 --dir {shlex.quote(layout.directory)}",
+        f"    tools/vcluster down --dir {shlex.quote(layout.directory)}",
+    ]
+    if layout.hypervisor == constants.HT_KVM:
+        lines += [
+            "",
+            "  The serial console of a guest:",
+            f"    gnt-instance console {INSTANCES[0]}",
+        ]
+    return lines
+
+
+def RapiUrl(cluster: VirtualCluster) -> str:
+    """Where RAPI listens."""
+    return f"https://{cluster.layout.nodes[0].address}:{constants.DEFAULT_RAPI_PORT}"

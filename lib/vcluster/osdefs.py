@@ -1,0 +1,40 @@
+"""The OS definitions of a virtual cluster's nodes, and the guest that the kvm hypervisor boots."""
+
+from __future__ import annotations
+
+import os
+
+from .. import pathutils
+
+#: OS for instances without an operating system, for the fake hypervisor.
+NOOP_OS = "noop"
+#: OS that writes a guest of a kernel and busybox, for kvm; comes with the source tree.
+GUEST_OS = "busybox-guest"
+
+
+def Sources() -> dict[str, str]:
+    """The OS definitions at hand: name -> directory."""
+    places = [os.path.join(os.path.dirname(os.path.abspath(__file__)), "os")]
+    if pathutils.SOURCE_TREE:
+        places.append(os.path.join(pathutils.SOURCE_TREE, "test", "os"))
+    found: dict[str, str] = {}
+    for place in places:
+        if not os.path.isdir(place):
+            continue
+        for name in sorted(os.listdir(place)):
+            path = os.path.join(place, name)
+            if os.path.exists(os.path.join(path, "ganeti_api_version")):
+                found[name] = path
+    return found
+
+
+def Install(directory: str) -> None:
+    """Link all OS definitions into the OS directory of a node."""
+    os.makedirs(directory)
+    for name, path in Sources().items():
+        os.symlink(path, os.path.join(directory, name))
+
+
+def DefaultOs(hypervisor: str) -> str:
+    """The OS, with its variant, that instances of the demonstration get."""
+    return f"{NOOP_OS}+default" if hypervisor == "fake" else f"{GUEST_OS}+default"
