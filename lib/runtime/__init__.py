@@ -213,6 +213,11 @@ class Files(Protocol):
     ) -> None:
         """Replace a file by one with this content and these permissions from its first byte."""
 
+    def write_many(self, items: Sequence[tuple[str, bytes]]) -> None:
+        """Replace several files durably (mode 0600), each as C{write} does, at the cost of fewer
+        syncs; after an error any of them may be the old or the new one.
+        """
+
     def rename(self, old: str, new: str, mkdir: bool = False, durable: bool = True) -> None:
         """Rename a file; C{mkdir} makes the target's directory (0750) if it is missing."""
 
@@ -345,8 +350,7 @@ class RealFiles:
         gid: int = -1,
         durable: bool = True,
     ) -> None:
-        directory, base = os.path.split(path)
-        tmp = os.path.join(directory, f"{base}.{os.getpid()}-{threading.get_ident()}.new")
+        tmp = self._TemporaryName(path)
         fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             try:
@@ -366,6 +370,37 @@ class RealFiles:
             os.unlink(tmp)
             raise
         if durable:
+            self.sync(os.path.dirname(path))
+
+    @staticmethod
+    def _TemporaryName(path: str) -> str:
+        return f"{path}.{os.getpid()}-{threading.get_ident()}.new"
+
+    def write_many(self, items: Sequence[tuple[str, bytes]]) -> None:
+        pending: list[tuple[str, str, int]] = []
+        try:
+            for path, data in items:
+                tmp = f"{self._TemporaryName(path)}.{len(pending)}"
+                fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                pending.append((tmp, path, fd))
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(fd, view) :]
+                # Starts writing back without waiting: the syncs below then wait for what is under
+                # way together instead of one after the other.
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            for _, _, fd in pending:
+                os.fdatasync(fd)
+            for tmp, path, _ in pending:
+                os.rename(tmp, path)
+        except BaseException:
+            for tmp, _, _ in pending:
+                self.remove(tmp)
+            raise
+        finally:
+            for _, _, fd in pending:
+                os.close(fd)
+        for directory in sorted({os.path.dirname(path) for path, _ in items}):
             self.sync(directory)
 
     def rename(self, old: str, new: str, mkdir: bool = False, durable: bool = True) -> None:

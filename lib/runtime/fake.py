@@ -147,6 +147,13 @@ class MemoryFiles:
         if durable:
             self._durable[path] = replace(self._live[path])
 
+    def write_many(self, items: Sequence[tuple[str, bytes]]) -> None:
+        for path, data in items:
+            self.write(path, data, durable=False)
+        for path, _ in items:
+            self._Check("sync", os.path.dirname(path))
+            self._durable[path] = replace(self._live[path])
+
     def rename(self, old: str, new: str, mkdir: bool = False, durable: bool = True) -> None:
         self._Check("rename", old)
         self._Get(old)
