@@ -4,8 +4,8 @@ A logical unit (LU) is the code behind one opcode. L{mcpu.Processor <ganeti.mcpu
 a new object for every attempt to get its locks and calls, in this order:
 L{LogicalUnit.CheckArguments}, L{LogicalUnit.ExpandNames}, L{LogicalUnit.DeclareLocks} (once for
 each level that has an entry), L{LogicalUnit.CheckPrereq}, L{LogicalUnit.BuildHooksEnv},
-L{LogicalUnit.Exec}, L{LogicalUnit.HooksCallBack}. Everything a unit may use is handed to it: its opcode, the
-configuration, the RPC runner, its locks and the feedback function.
+L{LogicalUnit.Exec}, L{LogicalUnit.HooksCallBack}. Everything a unit may use is handed to it: its
+opcode, the configuration, the RPC runner, its locks and the feedback function.
 
 Because a unit is built anew from the I{same} opcode for each attempt, argument checks and name
 expansion run again on values that they have normalized already: they must be idempotent.
