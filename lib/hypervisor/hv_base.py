@@ -1,0 +1,174 @@
+"""What every hypervisor can do, as the node daemon (and, for class methods, the master) sees it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from .. import errors, hvconsole, hvparams, pathutils, runtime
+from . import linux
+
+if TYPE_CHECKING:
+    from .. import objects
+
+#: (name, id, memory in MiB, vcpus, state, seconds of CPU time). The state is written as Xen does:
+#: five characters, at the positions of C{rbpsc} (running, blocked, paused, shutdown, crashed).
+InstanceInfo = tuple[str, int | str, int | str, int | str, str, float | str]
+
+#: A disk and the path of its device or file on this node.
+BlockDevice = tuple["objects.Disk", str]
+
+#: State of an instance of which nothing is known but that it runs.
+STATE_BLOCKED = "---b-"
+
+
+class BaseHypervisor:
+    """Interface of all hypervisors.
+
+    Making an instance may make directories on the node; the class methods have no side effects and
+    serve the master as well. Methods that a kind does not have raise L{errors.HypervisorError}.
+    """
+
+    #: Name of this kind, e.g. C{xen-pvm}.
+    KIND: ClassVar[str]
+    #: Whether instances can be moved while they run.
+    CAN_MIGRATE: ClassVar[bool] = False
+
+    def __init__(self, rt: runtime.Runtime = runtime.DEFAULT) -> None:
+        self._rt = rt
+
+    @classmethod
+    def _NotImplemented(cls, operation: str) -> NoReturn:
+        raise errors.HypervisorError(f"Hypervisor {cls.KIND}: {operation} is not implemented yet")
+
+    # Life of an instance
+
+    def StartInstance(
+        self, instance: objects.Instance, block_devices: Sequence[BlockDevice]
+    ) -> None:
+        """Start an instance with filled parameters; its disks are there."""
+        self._NotImplemented("starting an instance")
+
+    def StopInstance(
+        self,
+        instance: objects.Instance | None,
+        force: bool = False,
+        retry: bool = False,
+        name: str | None = None,
+    ) -> None:
+        """Try once to stop an instance; fine if it does not run (any more).
+
+        @param force: end it at once instead of asking it to shut down
+        @param retry: this is not the first attempt
+        @param name: stop the instance of this name, of which nothing else is known
+        """
+        self._NotImplemented("stopping an instance")
+
+    def CleanupInstance(self, instance_name: str) -> None:
+        """Remove what is left on the node of an instance that has ended."""
+        self._NotImplemented("cleaning up after an instance")
+
+    def RebootInstance(self, instance: objects.Instance) -> None:
+        """Restart a running instance with the parameters that it was started with."""
+        self._NotImplemented("rebooting an instance")
+
+    # What runs here
+
+    def ListInstances(self) -> list[str]:
+        """Names of the running instances."""
+        self._NotImplemented("listing instances")
+
+    def GetInstanceInfo(self, instance_name: str) -> InstanceInfo | None:
+        """Facts about a running instance; None if it does not run."""
+        self._NotImplemented("asking about an instance")
+
+    def GetAllInstancesInfo(self) -> list[InstanceInfo]:
+        """Facts about all running instances."""
+        self._NotImplemented("asking about instances")
+
+    def GetNodeInfo(self) -> linux.NodeInfo:
+        """Memory (MiB) and processors of the node; keys as in L{linux.GetNodeInfo}."""
+        return linux.GetNodeInfo()
+
+    def Verify(self) -> str | None:
+        """None if the hypervisor can be used, else what is wrong."""
+        return f"hypervisor {self.KIND} is not implemented yet"
+
+    # Migration: MigrationInfo (source), AcceptInstance (target), MigrateInstance (source),
+    # FinalizeMigration (target).
+
+    def MigrationInfo(self, instance: objects.Instance) -> str:
+        """Text that the target node needs to accept the instance."""
+        self._NotImplemented("preparing a migration")
+
+    def AcceptInstance(self, instance: objects.Instance, info: str, target: str) -> None:
+        """Prepare this node to receive an instance.
+
+        @param info: what L{MigrationInfo} returned on the source
+        @param target: address of this node on which to wait
+        """
+        self._NotImplemented("accepting a migrating instance")
+
+    def FinalizeMigration(self, instance: objects.Instance, info: str, success: bool) -> None:
+        """The migration to this node is over: keep the instance, or clean up after a failure."""
+        self._NotImplemented("ending a migration")
+
+    def MigrateInstance(self, instance: objects.Instance, target: str, live: bool) -> None:
+        """Move a running instance to the node with the address C{target}."""
+        self._NotImplemented("migrating an instance")
+
+    # Class methods: no access to a node needed, but for ValidateParameters and PowercycleNode
+
+    @classmethod
+    def GetShellCommandForConsole(
+        cls, instance: objects.Instance, hvparams_: Mapping[str, Any], beparams: Mapping[str, Any]
+    ) -> str:
+        """Shell command to run on the primary node, with a terminal, as the console."""
+        return hvconsole.GetShellCommand(cls.KIND, instance, hvparams_)
+
+    @classmethod
+    def GetAncillaryFiles(cls) -> list[str]:
+        """Files that must be equal on all nodes."""
+        return list(hvparams.ANCILLARY_FILES[cls.KIND])
+
+    @classmethod
+    def CheckParameterSyntax(cls, hvparams_: Mapping[str, Any]) -> None:
+        """Check filled parameters without looking at a node.
+
+        @raise errors.HypervisorError: names the parameter and the value
+        """
+        hvparams.CheckParameterSyntax(cls.KIND, hvparams_)
+
+    @classmethod
+    def ValidateParameters(cls, hvparams_: Mapping[str, Any]) -> None:
+        """Check on this node what filled parameters refer to (files, directories, users).
+
+        @raise errors.HypervisorError: names the parameter and the value
+        """
+        hvparams.ValidateParameters(cls.KIND, hvparams_)
+
+    @classmethod
+    def PowercycleNode(cls) -> None:
+        """Restart this node at once, without shutdown."""
+        if pathutils.IsVirtual():
+            # The machine belongs to somebody who only tries out a cluster.
+            logging.warning(
+                "Powercycle: this is a virtual node (%s), the machine is left alone",
+                pathutils.ROOTDIR,
+            )
+            return
+        linux.Powercycle()
+
+
+def MakeDirectories(paths: Sequence[str], mode: int = 0o755) -> None:
+    """Make directories that a hypervisor keeps its state in.
+
+    @raise errors.HypervisorError: one can not be made
+    """
+    for path in paths:
+        try:
+            os.makedirs(path, mode, exist_ok=True)
+        except OSError as err:
+            raise errors.HypervisorError(f"Can't make the directory {path}: {err}") from err

@@ -1,0 +1,476 @@
+"""KVM: each instance is a QEMU process of its own, which outlives the node daemon.
+
+Everything that is known about an instance lies in files (L{kvm_files}), so that a restarted daemon
+goes on where its predecessor stopped. The command line is built in L{kvm_command}; a running QEMU
+is asked and told in QMP (L{kvm_qmp}).
+
+A guest is started paused, its network and VNC password are set up, then it goes on. Of two sets of
+parameters, those the guest was started with and those configured now, what the guest can see
+follows the former and what it can't see (user, chroot, VNC password) the latter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pwd
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from .. import constants, errors, pathutils, runtime, uidpool
+from ..utils import process
+from . import hv_base, kvm_capabilities, kvm_command, kvm_files, kvm_net, kvm_qmp, linux
+
+if TYPE_CHECKING:
+    from .. import objects
+
+#: QEMU has allocated the guest's memory and opened its devices within this time (seconds).
+_START_TIMEOUT: Final = 120.0
+#: TERM becomes KILL after that many seconds.
+_KILL_TIMEOUT: Final = 30.0
+#: A soft reboot waits that long for the guest to shut down by itself (seconds).
+_REBOOT_SHUTDOWN_TIMEOUT: Final = 60.0
+_REBOOT_POLL: Final = 0.2
+
+
+class KVMHypervisor(hv_base.BaseHypervisor):
+    """Instances as QEMU processes.
+
+    Invariant: an instance whose C{starting} file names a process that lives is being started; one
+    whose C{starting} file names a dead process was never allowed to run, and does not count as
+    running.
+    """
+
+    KIND = constants.HT_KVM
+    CAN_MIGRATE = True
+
+    def __init__(
+        self,
+        rt: runtime.Runtime = runtime.DEFAULT,
+        root_dir: str = kvm_files.ROOT_DIR,
+        log_dir: str = kvm_files.LOG_DIR,
+        kill: Callable[..., None] = process.KillProcess,
+    ) -> None:
+        super().__init__(rt)
+        self._root_dir = root_dir
+        self._log_dir = log_dir
+        self._kill = kill
+        for path, mode in kvm_files.Directories(root_dir, log_dir):
+            hv_base.MakeDirectories([path], mode)
+
+    def _Paths(self, name: str) -> kvm_files.Paths:
+        return kvm_files.Paths(name, self._root_dir, self._log_dir)
+
+    def _Qmp(self, paths: kvm_files.Paths) -> kvm_qmp.QmpClient:
+        return kvm_qmp.QmpClient(paths.qmp, rt=self._rt)
+
+    # What runs
+
+    def _IsHalfStarted(self, paths: kvm_files.Paths) -> bool:
+        """Did the daemon that was starting the instance die before it let the guest run?"""
+        starter = process.ReadPidFile(paths.starting)
+        return starter > 0 and not process.IsProcessAlive(starter)
+
+    def _FindRunning(self, paths: kvm_files.Paths) -> kvm_files.QemuProcess | None:
+        found = kvm_files.FindProcess(paths)
+        return None if found is None or self._IsHalfStarted(paths) else found
+
+    def _RunningProcesses(self) -> list[kvm_files.QemuProcess]:
+        directory = kvm_files.PidDir(self._root_dir)
+        try:
+            names = sorted(os.listdir(directory))
+        except OSError as err:
+            raise errors.HypervisorError(f"Can't list instances: {err}") from err
+        found = (self._FindRunning(self._Paths(name)) for name in names)
+        return [item for item in found if item is not None]
+
+    @staticmethod
+    def _Info(found: kvm_files.QemuProcess) -> hv_base.InstanceInfo:
+        return (found.name, found.pid, found.memory, found.vcpus, hv_base.STATE_BLOCKED, "0")
+
+    def ListInstances(self) -> list[str]:
+        return [found.name for found in self._RunningProcesses()]
+
+    def GetInstanceInfo(self, instance_name: str) -> hv_base.InstanceInfo | None:
+        found = self._FindRunning(self._Paths(instance_name))
+        return None if found is None else self._Info(found)
+
+    def GetAllInstancesInfo(self) -> list[hv_base.InstanceInfo]:
+        return [self._Info(found) for found in self._RunningProcesses()]
+
+    def GetNodeInfo(self) -> linux.NodeInfo:
+        info = super().GetNodeInfo()
+        # What the guests use is the instances', not the node's own.
+        guests = sum(linux.ResidentMebibytes(found.pid) for found in self._RunningProcesses())
+        info["memory_dom0"] = max(info["memory_dom0"] - guests, 0)
+        return info
+
+    def Verify(self) -> str | None:
+        try:
+            kvm_capabilities.Probe(self._rt)
+        except errors.HypervisorError as err:
+            return str(err)
+        return None
+
+    # Start
+
+    def StartInstance(
+        self, instance: objects.Instance, block_devices: Sequence[hv_base.BlockDevice]
+    ) -> None:
+        paths = self._Paths(instance.name)
+        self._MakeRoom(paths)
+        caps = kvm_capabilities.Probe(self._rt)
+        guest = _DescribeGuest(instance, block_devices)
+        data = kvm_files.RuntimeData(
+            command=kvm_command.BuildMachine(caps, paths, guest, instance.hvparams),
+            nics=[nic.ToDict() for nic in instance.nics],
+            hvparams=dict(instance.hvparams),
+        )
+        self._Execute(instance, paths, caps, data)
+
+    def _MakeRoom(self, paths: kvm_files.Paths) -> None:
+        """Refuse to start what runs; end what was only half started."""
+        for path in (paths.monitor, paths.qmp, paths.serial):
+            kvm_qmp.CheckSocketPath(path)
+        found = kvm_files.FindProcess(paths)
+        if found is None:
+            return
+        if not self._IsHalfStarted(paths):
+            raise errors.HypervisorError(
+                f"Failed to start instance {paths.name}: it is already running (process"
+                f" {found.pid})"
+            )
+        logging.warning(
+            "Instance %s was left half started as process %d; ending that one",
+            paths.name,
+            found.pid,
+        )
+        self._kill(found.pid, timeout=_KILL_TIMEOUT)
+
+    def _Execute(
+        self,
+        instance: objects.Instance,
+        paths: kvm_files.Paths,
+        caps: kvm_capabilities.Capabilities,
+        data: kvm_files.RuntimeData,
+    ) -> None:
+        """Run QEMU and let the guest go once everything around it is there."""
+        conf_hvp, up_hvp = instance.hvparams, data.hvparams
+        password = None
+        if conf_hvp[constants.HV_VNC_PASSWORD_FILE]:
+            password = kvm_files.ReadPassword(_NodePath(conf_hvp[constants.HV_VNC_PASSWORD_FILE]))
+        nics = [kvm_net.NicSpec.FromDict(nic) for nic in data.nics]
+        reason = kvm_net.UserNetworkReason(nics)
+        if reason is not None:
+            logging.warning(
+                "Instance %s gets user-mode networking on this virtual node: %s",
+                paths.name,
+                reason,
+            )
+        backend = kvm_command.NET_TAP if reason is None else kvm_command.NET_USER
+        chroot = None
+        if conf_hvp[constants.HV_USE_CHROOT]:
+            chroot = paths.chroot
+            hv_base.MakeDirectories([chroot], 0o700)
+
+        self._rt.files.write(paths.runtime, data.Encode().encode())
+        self._rt.files.write(paths.starting, f"{os.getpid()}\n".encode(), durable=False)
+        command = [
+            *data.command,
+            *kvm_command.BuildNics(caps, [nic.mac for nic in nics], up_hvp, backend),
+        ]
+        try:
+            with self._ProcessUser(paths, conf_hvp) as user:
+                argv = [*command, *kvm_command.BuildExecution(caps, user, chroot)]
+                try:
+                    self._Run(paths, argv)
+                    self._SetUp(instance, paths, password, nics if reason is None else [])
+                except BaseException:
+                    self._KillIfRuns(paths)
+                    raise
+        except BaseException:
+            # Nothing may claim that an instance runs here; the start-up data is of no use either.
+            self._RemoveFiles(paths)
+            raise
+        self._rt.files.remove(paths.starting)
+
+    def _Run(self, paths: kvm_files.Paths, argv: list[str]) -> None:
+        result = self._rt.processes.run(argv, timeout=_START_TIMEOUT)
+        if result.failed:
+            raise errors.HypervisorError(
+                f"Failed to start instance {paths.name}: QEMU failed ({result.fail_reason}):"
+                f" {result.output.strip() or kvm_files.LogTail(paths.log)}"
+            )
+        if kvm_files.FindProcess(paths) is None:
+            raise errors.HypervisorError(
+                f"Failed to start instance {paths.name}: QEMU has ended at once:"
+                f" {result.output.strip() or kvm_files.LogTail(paths.log)}"
+            )
+
+    def _SetUp(
+        self,
+        instance: objects.Instance,
+        paths: kvm_files.Paths,
+        password: str | None,
+        taps: Sequence[kvm_net.NicSpec],
+    ) -> None:
+        """Connect a paused guest's network, close its VNC, then let it run."""
+        with self._Qmp(paths) as qmp:
+            if password is not None:
+                qmp.Execute("set_password", {"protocol": "vnc", "password": password})
+            if taps:
+                self._ConnectNics(instance, paths, taps, qmp.ExecuteHmp("info network"))
+            qmp.Execute("cont")
+
+    def _ConnectNics(
+        self,
+        instance: objects.Instance,
+        paths: kvm_files.Paths,
+        taps: Sequence[kvm_net.NicSpec],
+        network: str,
+    ) -> None:
+        interfaces = kvm_net.ParseHmpNetwork(network)
+        self._rt.files.mkdir(paths.nics, 0o755)
+        for index, nic in enumerate(taps):
+            if index not in interfaces:
+                raise errors.HypervisorError(
+                    f"QEMU does not tell the interface of network card {index} of instance"
+                    f" {paths.name}: {network!r}"
+                )
+            self._rt.files.write(
+                f"{paths.nics}/{index}", f"{interfaces[index]}\n".encode(), durable=False
+            )
+            kvm_net.Setup(self._rt, paths.name, sorted(instance.GetTags()), nic, interfaces[index])
+
+    @contextlib.contextmanager
+    def _ProcessUser(self, paths: kvm_files.Paths, hvp: Mapping[str, Any]) -> Iterator[str | None]:
+        """Account for the process to be started inside of the context; None: stay root.
+
+        An id of the pool is locked until the process runs and has been written down; if it could
+        not be started the id goes back.
+        """
+        model = hvp[constants.HV_SECURITY_MODEL]
+        if model == constants.HT_SM_USER:
+            yield hvp[constants.HV_SECURITY_DOMAIN]
+            return
+        if model != constants.HT_SM_POOL:
+            yield None
+            return
+        uid = uidpool.RequestUnusedUid(_PoolUids(), self._rt)
+        try:
+            yield _AccountName(uid.GetUid())
+            self._rt.files.write(paths.uid, f"{uid.AsStr()}\n".encode(), mode=0o644)
+        except BaseException:
+            # By now the process has ended, if it had started at all.
+            uidpool.ReleaseUid(uid)
+            raise
+        uid.Unlock()
+
+    # Stop
+
+    def StopInstance(
+        self,
+        instance: objects.Instance | None,
+        force: bool = False,
+        retry: bool = False,
+        name: str | None = None,
+    ) -> None:
+        if name is None:
+            if instance is None:
+                raise errors.ProgrammerError("StopInstance needs an instance or a name")
+            name = instance.name
+        elif not force:
+            raise errors.HypervisorError(
+                f"Instance {name} can not be shut down cleanly knowing its name only; use force"
+            )
+        paths = self._Paths(name)
+        found = kvm_files.FindProcess(paths)
+        if found is None:
+            return
+        if force or self._IsHalfStarted(paths) or not self._HasAcpi(paths, instance):
+            self._kill(found.pid, timeout=_KILL_TIMEOUT)
+            return
+        try:
+            self._PowerDown(paths)
+        except kvm_qmp.QmpError as err:
+            # It may have ended meanwhile; or QEMU hangs, and who asks will lose patience and use
+            # force, which needs nothing of QEMU.
+            logging.warning("Can't press the power button of instance %s: %s", name, err)
+
+    def _HasAcpi(self, paths: kvm_files.Paths, instance: objects.Instance | None) -> bool:
+        hvp: Mapping[str, Any] = {} if instance is None else instance.hvparams
+        try:
+            hvp = self._LoadRuntime(paths, hvp).hvparams
+        except errors.HypervisorError as err:
+            logging.warning("Instance %s: %s; using its configuration", paths.name, err)
+        return bool(hvp.get(constants.HV_ACPI))
+
+    def _PowerDown(self, paths: kvm_files.Paths) -> None:
+        with self._Qmp(paths) as qmp:
+            qmp.Execute("system_powerdown")
+
+    def _KillIfRuns(self, paths: kvm_files.Paths) -> None:
+        found = kvm_files.FindProcess(paths)
+        if found is not None:
+            self._kill(found.pid, timeout=_KILL_TIMEOUT)
+
+    def CleanupInstance(self, instance_name: str) -> None:
+        paths = self._Paths(instance_name)
+        found = kvm_files.FindProcess(paths)
+        if found is not None:
+            raise errors.HypervisorError(
+                f"Can't clean up after instance {instance_name}: it still runs (process"
+                f" {found.pid})"
+            )
+        self._ReleaseUid(paths)
+        self._RemoveFiles(paths)
+
+    def _RemoveFiles(self, paths: kvm_files.Paths) -> None:
+        """Remove all that was kept about an instance that does not run."""
+        vnc_socket = self._VncSocket(paths)
+        for path in (
+            paths.pid,
+            paths.monitor,
+            paths.qmp,
+            paths.serial,
+            paths.runtime,
+            paths.starting,
+            *((vnc_socket,) if vnc_socket else ()),
+        ):
+            self._rt.files.remove(path)
+        shutil.rmtree(paths.nics, ignore_errors=True)
+        self._RemoveChroot(paths)
+
+    def _VncSocket(self, paths: kvm_files.Paths) -> str | None:
+        try:
+            address = self._LoadRuntime(paths, {}).hvparams.get(constants.HV_VNC_BIND_ADDRESS)
+        except errors.HypervisorError:
+            return None
+        return f"{address}/{paths.name}.vnc" if address and address.startswith("/") else None
+
+    def _RemoveChroot(self, paths: kvm_files.Paths) -> None:
+        try:
+            os.rmdir(paths.chroot)
+        except FileNotFoundError:
+            return
+        except OSError:
+            # Whatever got in there is evidence; nobody but an administrator should delete it.
+            stamp = int(self._rt.clock.time())
+            target = "-".join((paths.name, str(stamp), self._rt.random.token_hex(2)))
+            target = os.path.join(kvm_files.QuarantineDir(self._root_dir), target)
+            os.rename(paths.chroot, target)
+            logging.warning(
+                "The chroot of instance %s was not empty; it was moved to %s", paths.name, target
+            )
+
+    def _ReleaseUid(self, paths: kvm_files.Paths) -> None:
+        try:
+            content = self._rt.files.read(paths.uid)
+        except FileNotFoundError:
+            return
+        try:
+            uidpool.ReleaseUid(int(content))
+        except (ValueError, errors.LockError) as err:
+            logging.warning(
+                "Can't give the user-id of instance %s back to the pool (%s): %s",
+                paths.name,
+                paths.uid,
+                err,
+            )
+        self._rt.files.remove(paths.uid)
+
+    # Reboot
+
+    def RebootInstance(self, instance: objects.Instance) -> None:
+        paths = self._Paths(instance.name)
+        if self._FindRunning(paths) is None:
+            raise errors.HypervisorError(
+                f"Failed to reboot instance {instance.name}: it is not running"
+            )
+        data = self._LoadRuntime(paths, instance.hvparams)
+        caps = kvm_capabilities.Probe(self._rt)
+        self.StopInstance(instance)
+        if not self._WaitUntilGone(paths, _REBOOT_SHUTDOWN_TIMEOUT):
+            logging.warning(
+                "Instance %s has not shut down within %d seconds; rebooting it by force",
+                instance.name,
+                _REBOOT_SHUTDOWN_TIMEOUT,
+            )
+            self.StopInstance(instance, force=True)
+        self.CleanupInstance(instance.name)
+        self._Execute(instance, paths, caps, data)
+
+    def _WaitUntilGone(self, paths: kvm_files.Paths, timeout: float) -> bool:
+        deadline = self._rt.clock.monotonic() + timeout
+        while kvm_files.FindProcess(paths) is not None:
+            if self._rt.clock.monotonic() >= deadline:
+                return False
+            self._rt.clock.sleep(_REBOOT_POLL)
+        return True
+
+    def _LoadRuntime(
+        self, paths: kvm_files.Paths, hvparams: Mapping[str, Any]
+    ) -> kvm_files.RuntimeData:
+        try:
+            content = self._rt.files.read(paths.runtime)
+        except OSError as err:
+            raise errors.HypervisorError(
+                f"Can't read the start-up data of instance {paths.name}: {err}"
+            ) from err
+        return kvm_files.DecodeRuntime(content.decode("utf-8", "replace"), hvparams)
+
+
+def _DescribeGuest(
+    instance: objects.Instance, block_devices: Sequence[hv_base.BlockDevice]
+) -> kvm_command.GuestSpec:
+    cdrom = instance.hvparams[constants.HV_CDROM_IMAGE_PATH]
+    return kvm_command.GuestSpec(
+        name=instance.name,
+        uuid=instance.uuid,
+        memory=instance.beparams[constants.BE_MEMORY],
+        vcpus=instance.beparams[constants.BE_VCPUS],
+        disks=tuple(
+            kvm_command.DiskSpec(
+                path=path,
+                is_block=_IsBlockDevice(path),
+                is_shared=disk.dev_type in constants.LDS_BLOCK,
+                read_only=disk.mode != constants.DISK_RDWR,
+            )
+            for disk, path in block_devices
+        ),
+        cdrom=kvm_command.DiskSpec(cdrom, _IsBlockDevice(cdrom)) if cdrom else None,
+        network_port=instance.network_port,
+    )
+
+
+def _IsBlockDevice(path: str) -> bool:
+    try:
+        return stat.S_ISBLK(os.stat(path).st_mode)
+    except OSError as err:
+        raise errors.HypervisorError(f"Can't use the disk {path}: {err}") from err
+
+
+def _NodePath(path: str) -> str:
+    """A path out of the configuration; on a virtual node below its root, if it is there."""
+    local = pathutils.LocalPath(path)
+    return local if os.path.exists(local) else path
+
+
+def _PoolUids() -> set[int]:
+    # Imported late: only instances of this security model need it.
+    from .. import ssconf
+
+    pool = uidpool.ParseUidPool(ssconf.SimpleStore().GetUidPool(), separator="\n")
+    return set(uidpool.ExpandUidPool(pool))
+
+
+def _AccountName(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        raise errors.HypervisorError(
+            f"The user-id pool has the id {uid}, for which there is no account on this node"
+        ) from None
