@@ -69,9 +69,9 @@ class WorkerPool:
     """Worker threads and their queue.
 
     The rule of the fields: all, and those of the workers, are touched with C{_mutex} held only, and
-    nobody keeps it while working. Two conditions belong to it: workers wait on C{_work} for a task or
-    their end; L{Quiesce} and the L{AddTask} calls it holds up wait on C{_idle} for each other and for
-    the workers.
+    nobody keeps it while working. Two conditions belong to it: workers wait on C{_work} for a task
+    or their end; L{Quiesce} and the L{AddTask} calls it holds up wait on C{_idle} for each other
+    and for the workers.
 
     @param name: first part of the names of the threads (C{JobQueue1}, C{JobQueue2}, ...)
     @param num_workers: number of threads started at once
