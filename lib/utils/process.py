@@ -11,6 +11,7 @@ import errno
 import fcntl
 import logging
 import os
+import resource
 import select
 import signal
 import socket
@@ -170,6 +171,23 @@ def RunCmd(
             "Command '%s' failed (%s); output: %s", cmd_text, result.fail_reason, result.output
         )
     return result
+
+
+def RunInteractive(cmd: Sequence[str], env: Mapping[str, str] | None = None) -> int:
+    """Run a program on our terminal and standard streams, with our environment.
+
+    Arguments: env = variables added to the environment.
+
+    Returns: its exit code, 128 + number for a signal. Raises: as RunCmd.
+    """
+    cmd_text = text.ShellQuoteArgs(cmd)
+    _CheckForkAllowed(cmd_text)
+    logging.debug("RunInteractive %s", cmd_text)
+    try:
+        code = subprocess.call(list(cmd), env={**os.environ, **(env or {})})
+    except FileNotFoundError as err:
+        raise errors.OpExecError(f"Can't execute '{cmd[0]}': not found") from err
+    return code if code >= 0 else 128 - code
 
 
 def _ArgumentText(arg: object) -> str:
@@ -567,6 +585,11 @@ class StartReport:
     def __init__(self, fd: int | None = None) -> None:
         self._fd = fd
 
+    @property
+    def detached(self) -> bool:
+        """Whether somebody waits for the report; false in the foreground and after it."""
+        return self._fd is not None
+
     def Ok(self) -> None:
         """The daemon runs: the starter exits with code 0."""
         self._Send(b"0\n")
@@ -625,12 +648,13 @@ def ResetStandardStreams() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-def Mlockall(onfault: bool = False) -> None:
+def Mlockall(onfault: bool = False) -> bool:
     """Lock the memory of this process, now and in future (not that of its children).
 
     Arguments: onfault = lock pages when they are first used instead of all at once.
 
-    Failure is logged: the process works without, only less surely when the disk is gone.
+    Returns: whether it worked; failure is logged, since the process works without, only less
+    surely when the disk is gone.
 
     Raises: NoCtypesError if the C library can't be called.
     """
@@ -642,8 +666,24 @@ def Mlockall(onfault: bool = False) -> None:
         raise errors.NoCtypesError(
             f"Can't lock memory, the C library can't be called: {err}"
         ) from err
+    if not _LiftMemlockLimit():
+        # Under a limit the lock might succeed, and later allocations fail.
+        logging.warning("Not locking memory: the limit (ulimit -l) is finite and can't be lifted")
+        return False
     flags = MCL_CURRENT | MCL_FUTURE | (MCL_ONFAULT if onfault else 0)
     if libc.mlockall(flags) != 0:
         logging.error("Can't lock memory (mlockall): %s", os.strerror(ctypes.get_errno()))
-    else:
-        logging.debug("Memory is locked (mlockall flags %s)", flags)
+        return False
+    logging.debug("Memory is locked (mlockall flags %s)", flags)
+    return True
+
+
+def _LiftMemlockLimit() -> bool:
+    infinity = resource.RLIM_INFINITY
+    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == infinity:
+        return True
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (infinity, infinity))
+    except (OSError, ValueError):
+        return False
+    return True

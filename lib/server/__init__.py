@@ -1,0 +1,1 @@
+"""The daemons: their common frame, and one module for each."""
