@@ -20,6 +20,7 @@ MODULES: Final = (
     "cluster_verify",
     "query",
     "node",
+    "node_query",
     "os",
     "tags",
     "test",

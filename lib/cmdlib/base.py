@@ -458,3 +458,22 @@ def ReleaseLocks(
     if release:
         lu.context.glm.release(level, sorted(release))
     lu.acquired_locks[level] = owned - release
+
+
+# Queries
+
+
+def CheckStillThere(kind: str, wanted: list[str] | None, present: Iterable[str]) -> list[str]:
+    """Names for a query that holds no locks: those wanted, or all there are, naturally sorted.
+
+    @param kind: "node" or "instance", for the message
+    @param wanted: full names in the order asked for; None = all
+    @raise errors.OpExecError: one of them has gone since it was looked up
+    """
+    there = set(present)
+    if wanted is None:
+        return text.NiceSort(there)
+    gone = [name for name in wanted if name not in there]
+    if gone:
+        raise errors.OpExecError(f"The {kind} {', '.join(gone)} was removed in the meantime")
+    return wanted

@@ -14,7 +14,7 @@ GUEST_OS = "busybox-guest"
 
 def Sources() -> dict[str, str]:
     """The OS definitions at hand: name -> directory."""
-    places = [os.path.join(os.path.dirname(os.path.abspath(__file__)), "os")]
+    places = [os.path.join(os.path.dirname(os.path.abspath(__file__)), "definitions")]
     if pathutils.SOURCE_TREE:
         places.append(os.path.join(pathutils.SOURCE_TREE, "test", "os"))
     found: dict[str, str] = {}

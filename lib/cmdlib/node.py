@@ -1,0 +1,455 @@
+"""Logical units that add, remove and change nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .. import constants, errors, locking, objects, opcodes, pathutils
+from ..utils import io, net
+from . import ancillary, base, candidates
+
+
+class LUNodeAdd(base.LogicalUnit):
+    """Make a prepared machine a node, or set up a known one again.
+
+    The client has brought the secrets there and started the node daemon already.
+    """
+
+    HPATH = "node-add"
+    HTYPE = constants.HTYPE_NODE
+    REQ_BGL = True
+
+    def CheckArguments(self) -> None:
+        self.op.node_name = net.HostInfo.NormalizeName(self.op.node_name)
+
+    def BuildHooksEnv(self) -> base.HooksEnv:
+        env = {
+            "OP_TARGET": self.op.node_name,
+            "NODE_NAME": self.op.node_name,
+            "NODE_PIP": self.op.primary_ip,
+            "NODE_SIP": self.op.secondary_ip,
+        }
+        nodes = self.cfg.GetNodeList()
+        return env, nodes, sorted({*nodes, self.op.node_name})
+
+    def CheckPrereq(self) -> None:
+        host = net.GetHostInfo(self.op.node_name)
+        name = self.op.node_name = host.name
+        primary_ip = self.op.primary_ip = host.ip
+        if self.op.secondary_ip is None:
+            self.op.secondary_ip = primary_ip
+        secondary_ip = self.op.secondary_ip
+        if not net.IsValidIP(secondary_ip):
+            raise errors.OpPrereqError(
+                f"Secondary IP {secondary_ip!r} is no IPv4 address", errors.ECODE_INVAL
+            )
+
+        nodes = self.cfg.GetAllNodesInfo()
+        if not self.op.readd and name in nodes:
+            raise errors.OpPrereqError(
+                f"Node {name} is in the cluster already; --readd sets it up again",
+                errors.ECODE_EXISTS,
+            )
+        if self.op.readd and name not in nodes:
+            raise errors.OpPrereqError(
+                f"Node {name} is not in the cluster; add it without --readd", errors.ECODE_NOENT
+            )
+        self._CheckAddresses(nodes)
+        self._CheckHoming(nodes[self.cfg.GetMasterNode()])
+        self._CheckReachable(nodes[self.cfg.GetMasterNode()])
+
+        exceptions = [name] if self.op.readd else []
+        self.master_candidate = candidates.DecideSelfPromotion(self, exceptions)
+        if self.op.readd:
+            self.new_node = nodes[name]
+        else:
+            self.new_node = objects.Node(
+                name=name,
+                primary_ip=primary_ip,
+                secondary_ip=secondary_ip,
+                master_candidate=self.master_candidate,
+                offline=False,
+                drained=False,
+            )
+
+    def _CheckAddresses(self, nodes: dict[str, objects.Node]) -> None:
+        new = {self.op.primary_ip, self.op.secondary_ip}
+        for other in nodes.values():
+            if other.name == self.op.node_name:
+                if other.secondary_ip != self.op.secondary_ip:
+                    raise errors.OpPrereqError(
+                        f"Node {other.name} has the secondary IP {other.secondary_ip}, which can"
+                        f" not be changed to {self.op.secondary_ip} by adding it again",
+                        errors.ECODE_INVAL,
+                    )
+                continue
+            taken = new & {other.primary_ip, other.secondary_ip}
+            if taken:
+                raise errors.OpPrereqError(
+                    f"The address {', '.join(sorted(taken))} belongs to node {other.name} already",
+                    errors.ECODE_NOTUNIQUE,
+                )
+
+    def _CheckHoming(self, master: objects.Node) -> None:
+        master_dual = master.secondary_ip != master.primary_ip
+        new_dual = self.op.secondary_ip != self.op.primary_ip
+        if master_dual and not new_dual:
+            raise errors.OpPrereqError(
+                f"The master has a secondary IP ({master.secondary_ip}), so every node needs one"
+                " (--secondary-ip)",
+                errors.ECODE_INVAL,
+            )
+        if new_dual and not master_dual:
+            raise errors.OpPrereqError(
+                f"The master has no secondary IP, so node {self.op.node_name} can have none"
+                f" ({self.op.secondary_ip} was given)",
+                errors.ECODE_INVAL,
+            )
+
+    def _CheckReachable(self, master: objects.Node) -> None:
+        port = net.GetDaemonPort(constants.NODED)
+        if not net.TcpPing(self.op.primary_ip, port):
+            raise errors.OpPrereqError(
+                f"Node {self.op.node_name} does not answer at {self.op.primary_ip}:{port}",
+                errors.ECODE_ENVIRON,
+            )
+        if self.op.secondary_ip != self.op.primary_ip and not net.TcpPing(
+            self.op.secondary_ip, port, source=master.secondary_ip
+        ):
+            raise errors.OpPrereqError(
+                f"Node {self.op.node_name} does not answer at its secondary IP"
+                f" {self.op.secondary_ip}:{port}",
+                errors.ECODE_ENVIRON,
+            )
+
+    def Exec(self, feedback_fn: base.FeedbackFn) -> None:
+        node = self.new_node
+        if self.op.readd:
+            # First of all: an offline node would not be asked anything below.
+            node.drained = node.offline = False
+            node.master_candidate = self.master_candidate
+            node.primary_ip = self.op.primary_ip
+            self.cfg.Update(node, feedback_fn)
+            self.LogInfo("Setting up node %s again", node.name)
+        if self.master_candidate:
+            self.LogInfo("Node will be a master candidate")
+        # Until it is in the configuration, the node is known by its address only.
+        self._CheckVersion(node.name)
+        self._ShipSshKeys(node.name)
+        if self.cfg.GetClusterInfo().modify_etc_hosts:
+            net.AddHostToEtcHosts(node.name)
+        self._CheckSecondaryIp(node)
+        self._CheckAccess(node.name, feedback_fn)
+        ancillary.RedistributeAncillaryFiles(self, [node.name])
+        if self.op.readd:
+            self.context.ReaddNode(node)
+            if not node.master_candidate:
+                result = self.rpc.call_node_demote_from_mc(node.name)
+                if result.fail_msg:
+                    self.LogWarning(
+                        "Node %s could not drop its old configuration: %s",
+                        node.name,
+                        result.fail_msg,
+                    )
+        else:
+            self.context.AddNode(node, self.proc.GetECId())
+
+    def _CheckVersion(self, name: str) -> None:
+        result = self.rpc.call_version([name])[name]
+        result.Raise(f"Node {name} can not tell its version")
+        if result.payload != constants.PROTOCOL_VERSION:
+            raise errors.OpExecError(
+                f"Node {name} speaks protocol {result.payload}, the master"
+                f" {constants.PROTOCOL_VERSION}: install the same release"
+            )
+
+    def _ShipSshKeys(self, name: str) -> None:
+        if not self.cfg.GetClusterInfo().modify_ssh_setup:
+            return
+        from .. import ssh
+
+        private, public, _ = ssh.GetUserFiles(constants.GANETI_RUNAS)
+        paths = [
+            pathutils.SSH_HOST_DSA_PRIV,
+            pathutils.SSH_HOST_DSA_PUB,
+            pathutils.SSH_HOST_RSA_PRIV,
+            pathutils.SSH_HOST_RSA_PUB,
+            private,
+            public,
+        ]
+        files = self.context.runtime.files
+        # A kind of key that this host does not have travels as empty text.
+        keys = [io.ReadFile(path) if files.exists(path) else "" for path in paths]
+        self.rpc.call_node_add(name, *keys).Raise(f"Node {name} did not take the SSH keys")
+
+    def _CheckSecondaryIp(self, node: objects.Node) -> None:
+        if node.secondary_ip == node.primary_ip:
+            return
+        result = self.rpc.call_node_has_ip_address(node.name, node.secondary_ip)
+        result.Raise(
+            f"Node {node.name} can not be asked for its secondary IP",
+            prereq=True,
+            ecode=errors.ECODE_ENVIRON,
+        )
+        if not result.payload:
+            raise errors.OpExecError(
+                f"Node {node.name} does not have the secondary IP {node.secondary_ip}"
+            )
+
+    def _CheckAccess(self, name: str, feedback_fn: base.FeedbackFn) -> None:
+        master = self.cfg.GetMasterNode()
+        checks = {constants.NV_NODELIST: [name]}
+        result = self.rpc.call_node_verify([master], checks, self.cfg.GetClusterName())[master]
+        result.Raise(f"The master can not check the way to node {name}")
+        failures = result.payload[constants.NV_NODELIST]
+        for node, message in failures.items():
+            feedback_fn(f"The way from the master to node {node}: {message}")
+        if failures:
+            raise errors.OpExecError(f"Node {name} can not be reached as it has to be")
+
+
+class LUNodeRemove(base.LogicalUnit):
+    """Take a node out of the cluster and let it clean itself."""
+
+    HPATH = "node-remove"
+    HTYPE = constants.HTYPE_NODE
+    REQ_BGL = True
+
+    def BuildHooksEnv(self) -> base.HooksEnv:
+        env = {"OP_TARGET": self.op.node_name, "NODE_NAME": self.op.node_name}
+        # Without the node itself: a dead one must be removable.
+        nodes = [name for name in self.cfg.GetNodeList() if name != self.op.node_name]
+        return env, nodes, nodes
+
+    def CheckPrereq(self) -> None:
+        name = self.op.node_name = base.ExpandNodeName(self.cfg, self.op.node_name)
+        if name == self.cfg.GetMasterNode():
+            raise errors.OpPrereqError(
+                f"Node {name} is the master: make another node the master first",
+                errors.ECODE_INVAL,
+            )
+        using = [
+            instance.name
+            for instance in self.cfg.GetAllInstancesInfo().values()
+            if name in instance.all_nodes
+        ]
+        if using:
+            raise errors.OpPrereqError(
+                f"Node {name} has instances ({', '.join(sorted(using))}): move or remove them"
+                " first",
+                errors.ECODE_INVAL,
+            )
+
+    def Exec(self, feedback_fn: base.FeedbackFn) -> None:
+        name = self.op.node_name
+        cluster = self.cfg.GetClusterInfo()
+        candidates.AdjustCandidatePool(self, [name])
+        # After this it has no address in the configuration any more.
+        node = self.cfg.GetNodeInfo(name)
+        self.context.RemoveNode(name)
+        try:
+            self.proc.RunPostHooks(self, [name])
+        except errors.GenericError as err:
+            self.LogWarning("Post hooks on the removed node failed: %s", err)
+        result = self.rpc.call_node_leave_cluster(node.name, bool(cluster.modify_ssh_setup))
+        if result.fail_msg:
+            self.LogWarning(
+                "Node %s could not clean itself: %s",
+                name,
+                result.fail_msg,
+                hint=f"Remove {pathutils.DATA_DIR} there by hand and stop its daemons",
+            )
+        if cluster.modify_etc_hosts:
+            net.RemoveHostFromEtcHosts(name)
+            ancillary.RedistributeAncillaryFiles(self)
+
+
+# Roles
+
+
+@dataclass(frozen=True)
+class RoleChange:
+    """What a request makes of a node's flags.
+
+    @ivar demote: the node must drop its copy of the configuration
+    @ivar result: the changes as (name, text)
+    """
+
+    master_candidate: bool
+    offline: bool
+    drained: bool
+    demote: bool
+    result: tuple[tuple[str, str], ...]
+
+
+def ComputeRoleChange(
+    node: objects.Node,
+    master_candidate: bool | None,
+    offline: bool | None,
+    drained: bool | None,
+    room: bool,
+) -> RoleChange:
+    """Apply a request to a node's flags, of which at most one is true afterwards; pure.
+
+    A node that stops being offline or drained joins the candidate pool if that has room.
+
+    @param room: would the pool take the node?
+    @raise errors.OpPrereqError: the request asks for a candidate that stays offline or drained
+    """
+    for name, now, new in (("offline", node.offline, offline), ("drained", node.drained, drained)):
+        if master_candidate and now and new is not False:
+            raise errors.OpPrereqError(
+                f"Node {node.name} is {name} and can not be a master candidate; say --{name}=no"
+                " as well",
+                errors.ECODE_INVAL,
+            )
+    changes: list[tuple[str, str]] = []
+    now_offline, now_drained = bool(node.offline), bool(node.drained)
+    candidate = bool(node.master_candidate)
+    if offline is not None:
+        changes.append(("offline", str(offline)))
+        now_offline = offline
+    if drained is not None:
+        changes.append(("drained", str(drained)))
+        now_drained = drained
+    if offline and now_drained:
+        now_drained = False
+        changes.append(("drained", "clear drained status due to offline"))
+    elif drained and now_offline:
+        now_offline = False
+        changes.append(("offline", "clear offline status due to drain"))
+    demote = False
+    if master_candidate is not None:
+        candidate = master_candidate
+        demote = not master_candidate
+        changes.append(("master_candidate", str(master_candidate)))
+    elif (offline or drained) and candidate:
+        candidate = False
+        demote = bool(drained)
+        changes.append(
+            ("master_candidate", f"auto-demotion due to {'offline' if offline else 'drain'}")
+        )
+    elif (
+        not candidate
+        and (offline is False or drained is False)
+        and not (now_offline or now_drained)
+    ):
+        # Judged by what the node will be: never a candidate that stays offline or drained.
+        candidate = room
+        demote = not room
+        changes.append(("master_candidate", str(room)))
+    return RoleChange(candidate, now_offline, now_drained, demote, tuple(changes))
+
+
+class LUNodeSetParams(base.LogicalUnit):
+    """Change the role of a node."""
+
+    HPATH = "node-modify"
+    HTYPE = constants.HTYPE_NODE
+
+    def CheckArguments(self) -> None:
+        flags = {
+            name: getattr(self.op, name) for name in ("master_candidate", "offline", "drained")
+        }
+        if all(value is None for value in flags.values()):
+            raise errors.OpPrereqError(
+                f"Nothing to change: give one of {', '.join(flags)}", errors.ECODE_INVAL
+            )
+        wanted = [name for name, value in flags.items() if value]
+        if len(wanted) > 1:
+            raise errors.OpPrereqError(
+                f"A node can have only one role, not {' and '.join(wanted)}", errors.ECODE_INVAL
+            )
+        self.might_demote = (
+            self.op.master_candidate is False or bool(self.op.offline) or bool(self.op.drained)
+        )
+
+    def ExpandNames(self) -> None:
+        self.op.node_name = base.ExpandNodeName(self.cfg, self.op.node_name)
+        self.lock_all = bool(self.op.auto_promote) and self.might_demote
+        names = locking.ALL_SET if self.lock_all else [self.op.node_name]
+        self.needed_locks = {locking.LEVEL_NODE: names}
+
+    def BuildHooksEnv(self) -> base.HooksEnv:
+        env = {
+            "OP_TARGET": self.op.node_name,
+            "MASTER_CANDIDATE": self.op.master_candidate,
+            "OFFLINE": self.op.offline,
+            "DRAINED": self.op.drained,
+        }
+        nodes = sorted({self.cfg.GetMasterNode(), self.op.node_name})
+        return env, nodes, nodes
+
+    def CheckPrereq(self) -> None:
+        name = self.op.node_name
+        node = self.cfg.GetNodeInfo(name)
+        if name == self.cfg.GetMasterNode():
+            raise errors.OpPrereqError(
+                f"Node {name} is the master, whose role can not be changed: make another node the"
+                " master first",
+                errors.ECODE_INVAL,
+            )
+        if node.master_candidate and self.might_demote and not self.lock_all:
+            now, should, _ = self.cfg.GetMasterCandidateStats([name])
+            if now < should:
+                raise errors.OpPrereqError(
+                    f"Without {name} there would be {now} master candidates, {should} are wanted;"
+                    " --auto-promote makes another node one",
+                    errors.ECODE_INVAL,
+                )
+        room = candidates.DecideSelfPromotion(self, [name])
+        self.change = ComputeRoleChange(
+            node, self.op.master_candidate, self.op.offline, self.op.drained, room
+        )
+
+    def Exec(self, feedback_fn: base.FeedbackFn) -> list[tuple[str, str]]:
+        name = self.op.node_name
+        node = self.cfg.GetNodeInfo(name)
+        change = self.change
+        was_candidate = bool(node.master_candidate)
+        node.master_candidate = change.master_candidate
+        node.offline = change.offline
+        node.drained = change.drained
+        if self.lock_all:
+            # Before saving, which checks the size of the pool.
+            candidates.AdjustCandidatePool(self, [name])
+        if change.demote and not change.offline:
+            result = self.rpc.call_node_demote_from_mc(name)
+            if result.fail_msg:
+                self.LogWarning("Node %s could not demote itself: %s", name, result.fail_msg)
+        self.cfg.Update(node, feedback_fn)
+        if change.demote or change.master_candidate != was_candidate:
+            self.context.ReaddNode(node)
+        return list(change.result)
+
+
+class LUNodePowercycle(base.NoHooksLU):
+    """Reset a node: the last resort, so it waits for no lock."""
+
+    def CheckArguments(self) -> None:
+        self.op.node_name = base.ExpandNodeName(self.cfg, self.op.node_name)
+        if self.op.node_name == self.cfg.GetMasterNode() and not self.op.force:
+            raise errors.OpPrereqError(
+                f"Node {self.op.node_name} is the master; --force resets it all the same",
+                errors.ECODE_INVAL,
+            )
+
+    def ExpandNames(self) -> None:
+        self.needed_locks = {}
+
+    def CheckPrereq(self) -> None:
+        """Nothing to check: the node is in trouble."""
+
+    def Exec(self, feedback_fn: base.FeedbackFn) -> Any:
+        result = self.rpc.call_node_powercycle(self.op.node_name, self.cfg.GetHypervisorType())
+        result.Raise(f"Node {self.op.node_name} could not be reset")
+        return result.payload
+
+
+LOGICAL_UNITS: Final = {
+    opcodes.OpNodeAdd: LUNodeAdd,
+    opcodes.OpNodeRemove: LUNodeRemove,
+    opcodes.OpNodeSetParams: LUNodeSetParams,
+    opcodes.OpNodePowercycle: LUNodePowercycle,
+}
