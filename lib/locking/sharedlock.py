@@ -307,7 +307,7 @@ class SharedLock:
                 first = self._FirstQueue()
                 if first is not None:
                     first.PromoteShared()
-                    self._NotifyHead()
+                self._NotifyHead()
         return True
 
     def delete(self, timeout: float | None = None, priority: int = 0) -> bool:
