@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from .. import constants, errors, hvparams, locking, objects, opcodes
 from ..utils import io, params
-from . import ancillary, base, candidates
+from . import ancillary, base, candidates, hooks
 
 
 class LUClusterPostInit(base.LogicalUnit):
@@ -60,10 +60,7 @@ class LUClusterDestroy(base.LogicalUnit):
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> str:
         master = self.cfg.GetMasterNode()
-        try:
-            self.proc.RunPostHooks(self, [master])
-        except errors.GenericError as err:
-            self.LogWarning("Post hooks failed: %s", err)
+        hooks.RunPostHooks(self, [master])
         self.rpc.call_node_stop_master(master, False).Raise("Could not give up the master role")
         if self.cfg.GetClusterInfo().modify_ssh_setup:
             from .. import ssh
@@ -223,7 +220,7 @@ class LUClusterSetParams(base.LogicalUnit):
             new_disk = MergeTyped(
                 cluster.diskparams[default],
                 self.op.diskparams,
-                constants.DISKS_PARAMETER_TYPES,
+                constants.DPS_PARAMETER_TYPES,
                 "diskparams",
             )
         new_hv, touched = self._ComputeHvParams(cluster)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from .. import constants, errors, locking, objects, opcodes, pathutils
 from ..utils import io, net
-from . import ancillary, base, candidates
+from . import ancillary, base, candidates, hooks
 
 
 class LUNodeAdd(base.LogicalUnit):
@@ -248,10 +248,7 @@ class LUNodeRemove(base.LogicalUnit):
         # After this it has no address in the configuration any more.
         node = self.cfg.GetNodeInfo(name)
         self.context.RemoveNode(name)
-        try:
-            self.proc.RunPostHooks(self, [name])
-        except errors.GenericError as err:
-            self.LogWarning("Post hooks on the removed node failed: %s", err)
+        hooks.RunPostHooks(self, [name])
         result = self.rpc.call_node_leave_cluster(node.name, bool(cluster.modify_ssh_setup))
         if result.fail_msg:
             self.LogWarning(
