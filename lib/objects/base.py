@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
@@ -95,11 +94,9 @@ class ConfigObject:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        own = [
-            name
-            for name, kind in inspect.get_annotations(cls).items()
-            if not str(kind).startswith("ClassVar")
-        ]
+        # The class's own ones; asking the inspect module costs every command its import
+        annotations: dict[str, str] = cls.__dict__.get("__annotations__", {})
+        own = [name for name, kind in annotations.items() if not kind.startswith("ClassVar")]
         cls.FIELDS = cls.FIELDS.union(own)
 
     def __init__(self, **kwargs: Any) -> None:

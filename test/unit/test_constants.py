@@ -245,18 +245,30 @@ class TestTransitions:
             }
         assert reach == constants.OP_STATUS_ALL
 
-    def test_what_runs_never_runs_again(self):
-        """From running there is no way back to queued: no opcode runs twice."""
-        after, todo = set(), {constants.OP_STATUS_RUNNING}
+    @pytest.mark.parametrize(
+        ("status", "later"),
+        [
+            # From running there is no way back to queued: no opcode runs twice
+            ("running", {"success", "error"}),
+            # What was cancelled can not start after all
+            ("canceling", {"canceled", "error"}),
+            (
+                "waiting",
+                {"queued", "waiting", "running", "canceling"} | {"canceled", "error", "success"},
+            ),
+        ],
+    )
+    def test_what_can_still_come(self, status, later):
+        after = set()
+        todo = {status}
         while todo:
-            status = todo.pop()
-            after.add(status)
-            todo |= {
-                target
-                for (source, _), target in constants.OP_TRANSITIONS.items()
-                if source == status
-            } - after
-        assert after == {"running", "success", "error"}
+            now = todo.pop()
+            found = {
+                target for (source, _), target in constants.OP_TRANSITIONS.items() if source == now
+            }
+            todo |= found - after
+            after |= found
+        assert after == later
 
     def test_words_on_disk(self):
         assert {
