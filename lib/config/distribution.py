@@ -1,0 +1,248 @@
+"""Who gets the configuration after it was written, and what they get.
+
+Master candidates get the whole file, all online nodes the ssconf values. How things get there is a
+L{Distributor}; who has what is kept in a L{DistributionState}, so that a node that could not be
+reached is known to be stale and gets its copy with the next round, whatever that is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from .. import constants, objects, uidpool
+
+#: node name -> why it did not get something; None = it did
+Results = dict[str, str | None]
+
+
+class Distributor(Protocol):
+    """Carries things to nodes, to all of them at once."""
+
+    def UploadConfig(self, path: str, addresses: Mapping[str, str]) -> Results:
+        """Bring this host's file of that name to these nodes.
+
+        @param addresses: node name -> address
+        """
+
+    def WriteSsconf(self, values: Mapping[str, str], addresses: Mapping[str, str]) -> Results:
+        """Have the ssconf files of these nodes written."""
+
+
+class RpcDistributor:
+    """L{Distributor} by calls to the node daemons, this host's own included."""
+
+    def UploadConfig(self, path: str, addresses: Mapping[str, str]) -> Results:
+        # The RPC client is only needed by who distributes: tools that work offline do without.
+        from .. import rpc
+
+        names = list(addresses)
+        return _Failures(
+            rpc.RpcRunner.call_upload_file(
+                names, path, address_list=[addresses[name] for name in names]
+            )
+        )
+
+    def WriteSsconf(self, values: Mapping[str, str], addresses: Mapping[str, str]) -> Results:
+        from .. import rpc
+
+        names = list(addresses)
+        return _Failures(
+            rpc.RpcRunner.call_write_ssconf_files(
+                names, dict(values), address_list=[addresses[name] for name in names]
+            )
+        )
+
+
+def _Failures(results: Mapping[str, Any]) -> Results:
+    return {name: result.fail_msg for name, result in results.items()}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the last write of the configuration holds, as far as distribution needs it.
+
+    @ivar node_names, instance_names: in natural order
+    """
+
+    config_serial: int
+    cluster: objects.Cluster
+    nodes: Mapping[str, objects.Node]
+    node_names: Sequence[str]
+    instance_names: Sequence[str]
+
+
+def SsconfValues(written: Written) -> dict[str, str]:
+    """All ssconf values."""
+    cluster = written.cluster
+    ordered = [written.nodes[name] for name in written.node_names]
+    candidates = [node for node in ordered if node.master_candidate]
+
+    def _Lines(lines: Iterable[str]) -> str:
+        return "\n".join(lines)
+
+    return {
+        constants.SS_CLUSTER_NAME: cluster.cluster_name or "",
+        constants.SS_CLUSTER_TAGS: _Lines(sorted(cluster.tags or ())),
+        constants.SS_FILE_STORAGE_DIR: cluster.file_storage_dir or "",
+        constants.SS_MASTER_CANDIDATES: _Lines(node.name for node in candidates),
+        constants.SS_MASTER_CANDIDATES_IPS: _Lines(node.primary_ip for node in candidates),
+        constants.SS_MASTER_IP: cluster.master_ip or "",
+        constants.SS_MASTER_NETDEV: cluster.master_netdev or "",
+        constants.SS_MASTER_NODE: cluster.master_node or "",
+        constants.SS_NODE_LIST: _Lines(node.name for node in ordered),
+        constants.SS_NODE_PRIMARY_IPS: _Lines(f"{node.name} {node.primary_ip}" for node in ordered),
+        constants.SS_NODE_SECONDARY_IPS: _Lines(
+            f"{node.name} {node.secondary_ip}" for node in ordered
+        ),
+        constants.SS_OFFLINE_NODES: _Lines(node.name for node in ordered if node.offline),
+        constants.SS_ONLINE_NODES: _Lines(node.name for node in ordered if not node.offline),
+        constants.SS_INSTANCE_LIST: _Lines(written.instance_names),
+        constants.SS_RELEASE_VERSION: constants.RELEASE_VERSION,
+        constants.SS_HYPERVISOR_LIST: _Lines(cluster.enabled_hypervisors or ()),
+        constants.SS_MAINTAIN_NODE_HEALTH: str(bool(cluster.maintain_node_health)),
+        constants.SS_UID_POOL: uidpool.FormatUidPool(cluster.uid_pool or [], separator="\n"),
+    }
+
+
+def CandidateAddresses(nodes: Iterable[objects.Node], myself: str) -> dict[str, str]:
+    """Primary IPs of the master candidates other than this host."""
+    return {
+        node.name: node.primary_ip
+        for node in nodes
+        if node.master_candidate and node.name != myself
+    }
+
+
+def OnlineAddresses(nodes: Iterable[objects.Node]) -> dict[str, str]:
+    """Primary IPs of all nodes that are not offline, this host included."""
+    return {node.name: node.primary_ip for node in nodes if not node.offline}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One round: what goes to whom. Empty addresses = nothing to do."""
+
+    config_serial: int
+    config_addresses: Mapping[str, str]
+    cluster_serial: int
+    ssconf_addresses: Mapping[str, str]
+    ssconf_values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a round could not do, as texts for the log and for whoever caused it."""
+
+    config_problems: tuple[str, ...] = ()
+    ssconf_problems: tuple[str, ...] = ()
+
+
+#: What no serial number is.
+_NEVER: Final = -1
+
+
+@dataclass
+class DistributionState:
+    """Which node has which serial number, as far as is known.
+
+    Has no lock of its own.
+
+    @ivar config: candidate -> serial of the last configuration it took
+    @ivar ssconf: node -> cluster serial of the last ssconf values it took
+    @ivar ssconf_tried: highest cluster serial whose values all nodes were offered
+    """
+
+    config: dict[str, int] = field(default_factory=dict)
+    ssconf: dict[str, int] = field(default_factory=dict)
+    ssconf_tried: int = _NEVER
+
+    def StaleConfig(self, addresses: Mapping[str, str], serial: int) -> dict[str, str]:
+        """Those candidates that do not have this configuration."""
+        return {
+            name: address
+            for name, address in addresses.items()
+            if self.config.get(name, _NEVER) < serial
+        }
+
+    def StaleSsconf(self, addresses: Mapping[str, str], serial: int) -> dict[str, str]:
+        """Those nodes that do not have the ssconf values of this cluster serial."""
+        return {
+            name: address
+            for name, address in addresses.items()
+            if self.ssconf.get(name, _NEVER) < serial
+        }
+
+    def Record(self, plan: Plan, config_results: Results, ssconf_results: Results) -> Report:
+        """Take over the results of a round."""
+        if plan.ssconf_addresses:
+            self.ssconf_tried = max(self.ssconf_tried, plan.cluster_serial)
+        for name, problem in config_results.items():
+            if problem is None:
+                self.config[name] = plan.config_serial
+        for name, problem in ssconf_results.items():
+            if problem is None:
+                self.ssconf[name] = plan.cluster_serial
+        return Report(
+            tuple(
+                f"Node {name} did not get the configuration: {problem}"
+                for name, problem in sorted(config_results.items())
+                if problem is not None
+            ),
+            tuple(
+                f"Node {name} did not get the ssconf files: {problem}"
+                for name, problem in sorted(ssconf_results.items())
+                if problem is not None
+            ),
+        )
+
+    def GetStale(self, written: Written, myself: str) -> set[str]:
+        """Names of the nodes that lack something that was written."""
+        addresses = CandidateAddresses(written.nodes.values(), myself)
+        return {
+            *self.StaleConfig(addresses, written.config_serial),
+            *self.StaleSsconf(OnlineAddresses(written.nodes.values()), written.cluster.serial_no),
+        }
+
+
+def MakePlan(state: DistributionState, written: Written, myself: str, retry: bool) -> Plan:
+    """Decide who needs what.
+
+    Candidates get each configuration. Nodes get ssconf values that are new to all; one that could
+    not be reached then does not slow down every later change: it is for C{retry} rounds.
+    """
+    config_addresses = state.StaleConfig(
+        CandidateAddresses(written.nodes.values(), myself), written.config_serial
+    )
+    serial = written.cluster.serial_no
+    ssconf_addresses: dict[str, str] = {}
+    if retry or serial > state.ssconf_tried:
+        ssconf_addresses = state.StaleSsconf(OnlineAddresses(written.nodes.values()), serial)
+    return Plan(
+        config_serial=written.config_serial,
+        config_addresses=config_addresses,
+        cluster_serial=serial,
+        ssconf_addresses=ssconf_addresses,
+        # Made of every node and instance: only if somebody gets them.
+        ssconf_values=SsconfValues(written) if ssconf_addresses else {},
+    )
+
+
+def Carry(distributor: Distributor, path: str, plan: Plan) -> tuple[Results, Results]:
+    """Do a round: the configuration first, so that no node names a master who lacks it.
+
+    A node that did not take the configuration is not asked again in the same round: a dead one
+    costs one time-out.
+    """
+    config_results: Results = {}
+    if plan.config_addresses:
+        config_results = distributor.UploadConfig(path, plan.config_addresses)
+    failed = {name for name, problem in config_results.items() if problem is not None}
+    addresses = {
+        name: address for name, address in plan.ssconf_addresses.items() if name not in failed
+    }
+    ssconf_results: Results = {}
+    if addresses:
+        ssconf_results = distributor.WriteSsconf(plan.ssconf_values, addresses)
+    return config_results, ssconf_results
