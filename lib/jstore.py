@@ -86,9 +86,7 @@ def FindLastArchivedJobId(rt: runtime.Runtime = runtime.DEFAULT) -> int | None:
     except FileNotFoundError:
         return None
     for number in sorted((int(name) for name in names if name.isdigit()), reverse=True):
-        ids = _JobIds(
-            rt.files.listdir(os.path.join(pathutils.JOB_QUEUE_ARCHIVE_DIR, str(number)))
-        )
+        ids = _JobIds(rt.files.listdir(os.path.join(pathutils.JOB_QUEUE_ARCHIVE_DIR, str(number))))
         if ids:
             return ids[-1]
     return None
@@ -134,9 +132,7 @@ def ReadVersion(rt: runtime.Runtime = runtime.DEFAULT) -> int | None:
 
 def OpenQueueLock() -> filelock.FileLock:
     """Make the directories of the queue, enforce their modes and open its lock file, unlocked."""
-    io.EnsureDirs(
-        [(pathutils.QUEUE_DIR, _DIR_MODE), (pathutils.JOB_QUEUE_ARCHIVE_DIR, _DIR_MODE)]
-    )
+    io.EnsureDirs([(pathutils.QUEUE_DIR, _DIR_MODE), (pathutils.JOB_QUEUE_ARCHIVE_DIR, _DIR_MODE)])
     return filelock.FileLock.Open(pathutils.JOB_QUEUE_LOCK_FILE)
 
 
@@ -172,9 +168,7 @@ def InitAndVerifyQueue(
 def _VerifyFiles(rt: runtime.Runtime) -> None:
     version = ReadVersion(rt)
     if version is None:
-        rt.files.write(
-            pathutils.JOB_QUEUE_VERSION_FILE, FormatNumber(constants.JOB_QUEUE_VERSION)
-        )
+        rt.files.write(pathutils.JOB_QUEUE_VERSION_FILE, FormatNumber(constants.JOB_QUEUE_VERSION))
     elif version != constants.JOB_QUEUE_VERSION:
         raise errors.JobQueueError(
             f"The job queue in {pathutils.QUEUE_DIR} has version {version}, this release knows"

@@ -310,6 +310,22 @@ class NoHooksLU(LogicalUnit):
         raise AssertionError(f"{self.__class__.__name__} has no hooks")
 
 
+class ResultWithJobs:
+    """What a unit returns when the rest of its work is done by jobs of their own.
+
+    The processor submits them; the opcode's result then is a dictionary with what else the unit had
+    to say and, as C{jobs}, for each job [True, id] or [False, error text].
+    """
+
+    def __init__(self, jobs: list[list[opcodes.OpCode]], **other: Any) -> None:
+        """@param jobs: a list of opcodes for each job
+
+        @param other: further keys of the result
+        """
+        self.jobs = jobs
+        self.other = other
+
+
 class Tasklet:
     """A building block of a logical unit that knows nothing of locks.
 

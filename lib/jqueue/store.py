@@ -1,0 +1,289 @@
+"""Job files on disk: group commit.
+
+All writing is done by one thread. What arrives while it writes is written together the next time:
+many submissions share the syncs of one. Nobody holds the mutex of the queue meanwhile.
+
+There are two kinds of writes. A I{durable} one is answered once the file is synced here and the
+change is safe elsewhere (L{replication}): new jobs, opcodes about to run, ends. A I{lazy} one is
+for what a restart can find out by itself (an opcode waits for locks, a log line): written a moment
+later, without a sync, and not waited for; a durable write of the same file takes it along.
+
+What is written is asked for when it is written: several changes of a job cost one serialisation.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from .. import errors, runtime
+from . import replication
+
+#: Seconds that a lazy write may wait for others.
+_LAZY_DELAY: Final = 0.1
+#: Seconds between looks at candidates that take too long.
+_TICK: Final = 1.0
+
+#: Gives the content of a file.
+Source = Callable[[], bytes]
+
+
+class Ticket:
+    """The outcome of a durable write, to come."""
+
+    def __init__(self, rt: runtime.Runtime) -> None:
+        self._mutex = rt.threads.Lock()
+        self._done = rt.threads.Event()
+        self._callbacks: list[Callable[[], None]] = []
+        self._error: Exception | None = None
+
+    def Wait(self) -> None:
+        """Return when it is done.
+
+        @raise errors.JobQueueError: it failed
+        """
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def error(self) -> Exception | None:
+        """Why it failed; None as long as it did not."""
+        return self._error
+
+    def AddDoneCallback(self, fn: Callable[[], None]) -> None:
+        """Call this, in any thread, when it is done; at once if it is already."""
+        with self._mutex:
+            if not self._done.is_set():
+                self._callbacks.append(fn)
+                return
+        fn()
+
+    def Finish(self, error: Exception | None = None) -> None:
+        """It is done; only the first word counts."""
+        with self._mutex:
+            if self._done.is_set():
+                return
+            self._error = error
+            self._done.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for fn in callbacks:
+            try:
+                fn()
+            except Exception:  # noqa: BLE001 - whoever asked must not harm the thread that writes
+                logging.exception("A callback of the job queue failed")
+
+
+class _Group:
+    """What will be written together."""
+
+    def __init__(self) -> None:
+        self.durable: dict[str, Source] = {}
+        self.lazy: dict[str, Source] = {}
+        self.renames: list[tuple[str, str]] = []
+        #: Who waits for which files.
+        self.tickets: list[tuple[Ticket, tuple[str, ...]]] = []
+        self.lazy_since = 0.0
+
+    @property
+    def urgent(self) -> bool:
+        return bool(self.durable or self.renames)
+
+    def __bool__(self) -> bool:
+        return bool(self.durable or self.renames or self.lazy)
+
+
+class JobStore:
+    """Writes the files of the queue.
+
+    The rule of the fields: C{_group}, C{_ending} and the counters under C{_mutex}, which is held
+    for moments only; the thread owns the group that it took.
+    """
+
+    def __init__(
+        self, replicator: replication.Replicator, rt: runtime.Runtime = runtime.DEFAULT
+    ) -> None:
+        self._replicator = replicator
+        self._rt = rt
+        self._mutex = rt.threads.Lock()
+        self._work = rt.threads.Condition(self._mutex)
+        self._group = _Group()
+        self._ending = False
+        self._stat_groups = 0
+        self._stat_files = 0
+        self._thread = rt.threads.start(self._Run, name="JobQueueStore")
+
+    # What others ask for
+
+    def WriteLazily(self, path: str, source: Source) -> None:
+        """Write a file some time soon, without a sync."""
+        with self._mutex:
+            group = self._group
+            if path in group.durable:
+                return
+            if not group.lazy:
+                group.lazy_since = self._rt.clock.monotonic()
+            group.lazy[path] = source
+            self._work.notify_all()
+
+    def WriteDurably(self, files: Sequence[tuple[str, Source]]) -> Ticket:
+        """Write files, synced and copied.
+
+        @return: tells when all of them are safe, or that one could not be written
+        """
+        ticket = Ticket(self._rt)
+        with self._mutex:
+            self._CheckOpen()
+            group = self._group
+            for path, source in files:
+                group.lazy.pop(path, None)
+                group.durable[path] = source
+            group.tickets.append((ticket, tuple(path for path, _ in files)))
+            self._work.notify_all()
+        return ticket
+
+    def Rename(self, renames: Sequence[tuple[str, str]]) -> Ticket:
+        """Rename files, after all that was asked for before.
+
+        @return: tells when it is done and safe; fails if one of them could not be renamed
+        """
+        ticket = Ticket(self._rt)
+        with self._mutex:
+            self._CheckOpen()
+            self._group.renames.extend(renames)
+            self._group.tickets.append((ticket, tuple(old for old, _ in renames)))
+            self._work.notify_all()
+        return ticket
+
+    def _CheckOpen(self) -> None:
+        if self._ending:
+            raise errors.JobQueueError("The job queue is closed; the master daemon is ending")
+
+    def Shutdown(self) -> None:
+        """Write everything, make it durable, and end."""
+        with self._mutex:
+            self._ending = True
+            self._work.notify_all()
+        self._thread.join()
+
+    def GetStatistics(self) -> dict[str, int]:
+        """Groups and files written so far."""
+        with self._mutex:
+            return {"groups": self._stat_groups, "files": self._stat_files}
+
+    # The thread
+
+    def _Run(self) -> None:
+        waiting = False
+        while True:
+            group = self._NextGroup(waiting)
+            if group is None:
+                break
+            if group:
+                try:
+                    self._WriteGroup(group)
+                except Exception as err:  # noqa: BLE001 - the boundary of a thread
+                    logging.exception("Writing job files failed")
+                    for ticket, _ in group.tickets:
+                        ticket.Finish(errors.JobQueueError(f"Writing job files failed: {err!r}"))
+            waiting = self._replicator.Tick()
+
+    def _NextGroup(self, tick: bool) -> _Group | None:
+        """Wait for something to write; empty if only time has passed, None at the end."""
+        with self._mutex:
+            tick_end = self._rt.clock.monotonic() + _TICK
+            while not self._group.urgent:
+                now = self._rt.clock.monotonic()
+                deadlines = []
+                if self._group.lazy:
+                    deadlines.append(self._group.lazy_since + _LAZY_DELAY)
+                if tick:
+                    deadlines.append(tick_end)
+                if self._ending:
+                    if not self._group:
+                        return None
+                    # The last words are durable, too.
+                    self._group.durable, self._group.lazy = self._group.lazy, {}
+                    break
+                if deadlines and min(deadlines) <= now:
+                    break
+                self._work.wait(min(deadlines) - now if deadlines else None)
+            group, self._group = self._group, _Group()
+            if not group.urgent and not (
+                group.lazy and group.lazy_since + _LAZY_DELAY <= self._rt.clock.monotonic()
+            ):
+                # Only the tick; what is lazy stays so.
+                self._group, group = group, self._group
+            else:
+                self._stat_groups += 1
+                self._stat_files += len(group.durable) + len(group.lazy)
+            return group
+
+    def _WriteGroup(self, group: _Group) -> None:
+        failed: dict[str, str] = {}
+        changes: list[replication.Change] = []
+        # The lazy ones first: the serial file is one of them and shall not be behind its jobs.
+        for path, source in group.lazy.items():
+            self._WriteOne(path, source(), False, failed, changes)
+        durable = [(path, source()) for path, source in group.durable.items()]
+        if durable:
+            try:
+                self._rt.files.write_many(durable)
+            except OSError as err:
+                # Find out which one it is, so that the others do not suffer for it.
+                logging.warning("Writing %d job files together failed: %s", len(durable), err)
+                for path, data in durable:
+                    self._WriteOne(path, data, True, failed, changes)
+            else:
+                changes.extend(replication.Update(path, data) for path, data in durable)
+        self._RenameFiles(group.renames, failed, changes)
+        tickets = group.tickets
+
+        def _Tell() -> None:
+            for ticket, paths in tickets:
+                problems = [failed[path] for path in paths if path in failed]
+                ticket.Finish(errors.JobQueueError("; ".join(problems)) if problems else None)
+
+        self._replicator.Submit(changes, _Tell if tickets else None)
+
+    def _WriteOne(
+        self,
+        path: str,
+        data: bytes,
+        durable: bool,
+        failed: dict[str, str],
+        changes: list[replication.Change],
+    ) -> None:
+        try:
+            self._rt.files.write(path, data, durable=durable)
+        except OSError as err:
+            failed[path] = f"Can not write the job queue file {path}: {err.strerror}"
+            logging.error("%s", failed[path])
+        else:
+            changes.append(replication.Update(path, data))
+
+    def _RenameFiles(
+        self,
+        renames: Sequence[tuple[str, str]],
+        failed: dict[str, str],
+        changes: list[replication.Change],
+    ) -> None:
+        directories = set()
+        for old, new in renames:
+            try:
+                self._rt.files.rename(old, new, mkdir=True, durable=False)
+            except OSError as err:
+                failed[old] = f"Can not archive the job file {old}: {err.strerror}"
+                logging.error("%s", failed[old])
+            else:
+                directory = os.path.dirname(new)
+                # The directory above as well: this one may be new.
+                directories |= {os.path.dirname(old), directory, os.path.dirname(directory)}
+                changes.append(replication.Rename(old, new))
+        for directory in sorted(directories):
+            try:
+                self._rt.files.sync(directory)
+            except OSError as err:
+                logging.error("Can not sync %s: %s", directory, err)
