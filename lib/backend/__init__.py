@@ -1,0 +1,149 @@
+"""What the node daemon does for each call: one module a topic, L{dispatch} knows them all."""
+
+from __future__ import annotations
+
+from .base import RPCFail
+from .blockdev import (
+    BlockdevAddchildren,
+    BlockdevAssemble,
+    BlockdevClose,
+    BlockdevCreate,
+    BlockdevFind,
+    BlockdevGetmirrorstatus,
+    BlockdevGetsize,
+    BlockdevGrow,
+    BlockdevRemove,
+    BlockdevRemovechildren,
+    BlockdevRename,
+    BlockdevShutdown,
+    BlockdevSnapshot,
+)
+from .cleaning import CleanDirectory
+from .devcache import DevCacheManager
+from .dispatch import HANDLERS, Answer, Execute
+from .files import UploadFile, WriteSsconfFiles
+from .filestorage import CreateFileStorageDir, RemoveFileStorageDir, RenameFileStorageDir
+from .hooks import HooksRunner
+from .iallocator import IAllocatorRunner
+from .instance import (
+    AcceptInstance,
+    FinalizeMigration,
+    GetAllInstancesInfo,
+    GetInstanceInfo,
+    GetInstanceList,
+    GetInstanceMigratable,
+    InstanceReboot,
+    InstanceShutdown,
+    MigrateInstance,
+    MigrationInfo,
+    StartInstance,
+)
+from .jobqueue import (
+    InitQueue,
+    JobQueuePurge,
+    JobQueueRename,
+    JobQueueSetDrainFlag,
+    JobQueueUpdate,
+)
+from .master import DemoteFromMC, GetMasterInfo, StartMaster, StopMaster
+from .node import (
+    AddNode,
+    BridgesExist,
+    GetNodeInfo,
+    LeaveCluster,
+    PowercycleNode,
+    TcpPing,
+    TestDelay,
+    ValidateHVParams,
+)
+from .os_defs import DiagnoseOS, OSFromDisk
+from .os_scripts import InstanceOsAdd, OSEnvironment, RunRenameInstance
+from .units import StorageExecute, StorageList, StorageModify
+from .verify import VerifyNode
+
+__all__ = [
+    "HANDLERS",
+    "AcceptInstance",
+    "AddNode",
+    "Answer",
+    "BlockdevAddchildren",
+    "BlockdevAssemble",
+    "BlockdevClose",
+    "BlockdevCreate",
+    "BlockdevFind",
+    "BlockdevGetmirrorstatus",
+    "BlockdevGetsize",
+    "BlockdevGrow",
+    "BlockdevRemove",
+    "BlockdevRemovechildren",
+    "BlockdevRename",
+    "BlockdevShutdown",
+    "BlockdevSnapshot",
+    "BridgesExist",
+    "CleanDirectory",
+    "CreateFileStorageDir",
+    "DemoteFromMC",
+    "DevCacheManager",
+    "DiagnoseOS",
+    "Execute",
+    "FinalizeMigration",
+    "GetAllInstancesInfo",
+    "GetInstanceInfo",
+    "GetInstanceList",
+    "GetInstanceMigratable",
+    "GetMasterInfo",
+    "GetNodeInfo",
+    "HooksRunner",
+    "IAllocatorRunner",
+    "InitQueue",
+    "InstanceOsAdd",
+    "InstanceReboot",
+    "InstanceShutdown",
+    "JobQueuePurge",
+    "JobQueueRename",
+    "JobQueueSetDrainFlag",
+    "JobQueueUpdate",
+    "LeaveCluster",
+    "MigrateInstance",
+    "MigrationInfo",
+    "OSEnvironment",
+    "OSFromDisk",
+    "PowercycleNode",
+    "Preload",
+    "RPCFail",
+    "RemoveFileStorageDir",
+    "RenameFileStorageDir",
+    "RunRenameInstance",
+    "StartInstance",
+    "StartMaster",
+    "StopMaster",
+    "StorageExecute",
+    "StorageList",
+    "StorageModify",
+    "TcpPing",
+    "TestDelay",
+    "UploadFile",
+    "ValidateHVParams",
+    "VerifyNode",
+    "WriteSsconfFiles",
+]
+
+
+def Preload() -> None:
+    """Import now what is otherwise imported when it is first needed.
+
+    NA3: once the system disk has failed, nothing can be imported any more.
+    """
+    import grp
+    import pwd
+
+    import psutil
+
+    from .. import hypervisor, storage
+
+    hypervisor.Preload()
+    storage.Preload()
+    # Opens the name service's libraries
+    pwd.getpwuid(0)
+    grp.getgrgid(0)
+    psutil.net_if_addrs()

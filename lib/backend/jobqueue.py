@@ -1,0 +1,119 @@
+"""Copies of the job queue on this node, which is a master candidate.
+
+Each call opens the queue's lock file anew and holds it exclusively while it works, so that calls
+exclude each other and, on the master, everybody but the master daemon is shut out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from .. import errors, jstore, pathutils, rpc, runtime
+from ..utils import io
+from .base import Fail
+from .cleaning import CleanDirectory
+
+#: Seconds to wait for the lock of the queue.
+LOCK_TIMEOUT: Final = 10.0
+
+
+def IsQueueFile(path: str, queue_dir: str = pathutils.QUEUE_DIR) -> bool:
+    """Does the path lie in the queue directory, whatever C{..} and links say?"""
+    if "\0" in path or not io.IsNormAbsPath(path):
+        return False
+    real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    root = os.path.realpath(queue_dir)
+    return (
+        path != queue_dir
+        and os.path.commonpath([path, queue_dir]) == queue_dir
+        and os.path.commonpath([real, root]) == root
+    )
+
+
+def _CheckQueueFile(path: str) -> None:
+    if not IsQueueFile(path):
+        Fail(f"File {path!r} is not in the queue directory {pathutils.QUEUE_DIR}")
+
+
+def InitQueue() -> None:
+    """Make what is missing of the queue.
+
+    @raise errors.JobQueueError: it is of another version
+    @raise ValueError: a file of it holds something else than it must
+    @raise OSError: the file system refuses
+    """
+    jstore.InitAndVerifyQueue(must_lock=False).Close()
+
+
+@contextlib.contextmanager
+def _QueueLock(timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+    try:
+        lock = jstore.OpenQueueLock()
+    except (OSError, errors.GenericError) as err:
+        raise errors.JobQueueError(
+            f"Job queue failed initialization, cannot update jobs: {err}"
+        ) from err
+    with lock:
+        lock.Exclusive(blocking=True, timeout=timeout)
+        yield
+
+
+def JobQueueUpdate(
+    path: str, encoded: Sequence[Any], rt: runtime.Runtime = runtime.DEFAULT
+) -> None:
+    """Write a file of the queue; it is on the disk when this returns.
+
+    @param encoded: see L{rpc.EncodeData}
+    @raise errors.LockError: another process keeps the queue for too long
+    @raise RPCFail: the path lies elsewhere, or the content is not encoded as it must be
+    """
+    _CheckQueueFile(path)
+    content = _Decode(encoded)
+    with _QueueLock():
+        rt.files.write(path, content)
+
+
+def _Decode(encoded: Sequence[Any]) -> bytes:
+    try:
+        return rpc.DecodeData(encoded)
+    except ValueError as err:
+        Fail(str(err))
+
+
+def JobQueueRename(
+    renames: Sequence[Sequence[str]], rt: runtime.Runtime = runtime.DEFAULT
+) -> list[None]:
+    """Rename files of the queue, making the directories of their new names.
+
+    @raise errors.LockError: another process keeps the queue for too long
+    @raise RPCFail: a path lies elsewhere
+    """
+    for old, new in renames:
+        _CheckQueueFile(old)
+        _CheckQueueFile(new)
+    with _QueueLock():
+        for old, new in renames:
+            rt.files.rename(old, new, mkdir=True)
+    return [None] * len(renames)
+
+
+def JobQueuePurge() -> None:
+    """Remove all files of the queue, also archived ones, but for its lock.
+
+    @raise errors.LockError: another process keeps the queue for too long
+    """
+    if not os.path.isdir(pathutils.QUEUE_DIR):
+        return
+    with _QueueLock():
+        CleanDirectory(pathutils.QUEUE_DIR, exclude=[pathutils.JOB_QUEUE_LOCK_FILE])
+        CleanDirectory(pathutils.JOB_QUEUE_ARCHIVE_DIR)
+
+
+def JobQueueSetDrainFlag(flag: bool, rt: runtime.Runtime = runtime.DEFAULT) -> None:
+    """Mark the queue as drained, or not."""
+    logging.debug("Setting the drain flag of the job queue to %s", flag)
+    jstore.SetDrainFlag(flag, rt)

@@ -1,0 +1,337 @@
+"""HTTPS for node calls: who may connect, how a call travels, where it runs.
+
+An asyncio loop reads requests and writes answers and does nothing that could block; calls run in
+two bounded pools of threads, so that a dozen long ones never keep a short one waiting. Whoever
+connects must prove to have the cluster's key; nobody else gets as far as a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import html
+import logging
+import ssl
+from collections import deque
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+
+from .. import constants, errors, rpc_defs, runtime, serializer
+from ..utils import io, x509
+
+#: Threads for calls that are over soon, and for those that may take long.
+QUICK_THREADS: Final = 16
+SLOW_THREADS: Final = 64
+#: Calls that wait for a thread; more are refused.
+BACKLOG: Final = 512
+
+#: Seconds for a TLS handshake, and for reading the body of a request.
+HANDSHAKE_TIMEOUT: Final = 10.0
+READ_TIMEOUT: Final = 60.0
+#: Seconds that an idle connection is kept; longer than clients do, see L{rpc.transport}.
+KEEPALIVE_TIMEOUT: Final = 600.0
+#: Seconds that calls get to end when the daemon stops.
+STOP_TIMEOUT: Final = 20.0
+LISTEN_BACKLOG: Final = 1024
+#: Bytes of a request; a configuration of ten thousand instances has a tenth of it.
+MAX_BODY: Final = 256 * 1024 * 1024
+
+#: C{X509_V_FLAG_NO_CHECK_TIME} of OpenSSL.
+_NO_CHECK_TIME: Final = 0x200000
+
+#: Calls that must get through whatever else the node does.
+_ALWAYS_QUICK: Final = frozenset(["node_powercycle"])
+
+#: Name of a call, its arguments -> (success, payload).
+AnswerFn = Callable[[str, Any], tuple[Any, Any]]
+
+
+def IsQuick(call: rpc_defs.Call) -> bool:
+    """Is the call over soon, as a rule?"""
+    if call.name in _ALWAYS_QUICK:
+        return True
+    return not callable(call.timeout) and call.timeout <= rpc_defs.TMO_FAST
+
+
+def MakeSslContext(cert_file: str, key_file: str) -> ssl.SSLContext:
+    """TLS 1.2 or newer, with peers that have the key of this very certificate.
+
+    Dates are not looked at: an expired certificate must not take away the means to replace it.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(cert_file, key_file)
+    context.load_verify_locations(cafile=cert_file)
+    context.verify_mode = ssl.CERT_REQUIRED
+    # Certificates of older releases lack what a strict check demands.
+    context.verify_flags = ssl.VerifyFlags(
+        (context.verify_flags | ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME)
+        & ~ssl.VerifyFlags.VERIFY_X509_STRICT
+    )
+    return context
+
+
+class Busy(Exception):  # noqa: N818 - an answer, not an error
+    """Too many calls wait already."""
+
+
+class CallThreads:
+    """Threads that carry out calls; started when needed, up to a limit.
+
+    C{_condition} guards all fields. Invariant: there are no more than C{limit} threads, and a task
+    waits only if none of them is idle or one was notified of it.
+    """
+
+    def __init__(
+        self, name: str, limit: int, backlog: int, rt: runtime.Runtime = runtime.DEFAULT
+    ) -> None:
+        self._name = name
+        self._limit = limit
+        self._backlog = backlog
+        self._rt = rt
+        self._condition = rt.threads.Condition()
+        self._tasks: deque[Callable[[], None]] = deque()
+        self._threads = 0
+        self._idle = 0
+
+    def Submit(self, loop: asyncio.AbstractEventLoop, fn: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Run a function in a thread; its result or error comes through the future.
+
+        @raise Busy: too many tasks are waiting
+        """
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def Task() -> None:
+            try:
+                result, error = fn(), None
+            except Exception as err:  # noqa: BLE001 - handed on to who waits
+                result, error = None, err
+            # The loop is gone if the daemon has stopped meanwhile.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_Resolve, future, result, error)
+
+        with self._condition:
+            if len(self._tasks) >= self._backlog:
+                raise Busy
+            self._tasks.append(Task)
+            if self._idle >= len(self._tasks):
+                self._condition.notify()
+            elif self._threads < self._limit:
+                self._threads += 1
+                self._rt.threads.start(self._Run, name=f"{self._name}{self._threads}")
+        return future
+
+    def _Run(self) -> None:
+        while True:
+            with self._condition:
+                self._idle += 1
+                while not self._tasks:
+                    self._condition.wait()
+                self._idle -= 1
+                task = self._tasks.popleft()
+            task()
+
+    def GetStatistics(self) -> dict[str, int]:
+        """Threads there are, those without work, tasks waiting."""
+        with self._condition:
+            return {"threads": self._threads, "idle": self._idle, "waiting": len(self._tasks)}
+
+
+def _Resolve(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+class RpcServer:
+    """Serves the calls of L{rpc_defs}.
+
+    @ivar on_quit: called after the answer to a call that ends the daemon
+    """
+
+    def __init__(
+        self,
+        answer: AnswerFn,
+        on_quit: Callable[[], object],
+        cert_file: str | None = None,
+        key_file: str | None = None,
+        rt: runtime.Runtime = runtime.DEFAULT,
+    ) -> None:
+        """Prepare to serve.
+
+        @param answer: carries out a call; may block
+        @param cert_file, key_file: PEM; None = no TLS, and everybody may call
+        """
+        self._answer = answer
+        self.on_quit = on_quit
+        self._ssl: ssl.SSLContext | None = None
+        self._own_der = b""
+        if cert_file is not None:
+            self._ssl = MakeSslContext(cert_file, key_file or cert_file)
+            self._own_der = x509.GetCertificateDer(io.ReadFile(cert_file))
+        self._quick = CallThreads("Quick", QUICK_THREADS, BACKLOG, rt)
+        self._slow = CallThreads("Slow", SLOW_THREADS, BACKLOG, rt)
+        self._handler: web.Server | None = None
+        self._listener: asyncio.Server | None = None
+
+    async def Start(self, address: str, port: int) -> int:
+        """Listen; the port that is served (interesting if 0 was asked for).
+
+        @raise OSError: the address can not be served
+        """
+        loop = asyncio.get_running_loop()
+        self._handler = web.Server(
+            self._Handle,
+            request_factory=_MakeRequest,
+            access_log=None,
+            logger=logging.getLogger(__name__),
+            keepalive_timeout=KEEPALIVE_TIMEOUT,
+            tcp_keepalive=True,
+            handler_cancellation=False,
+        )
+        self._listener = await loop.create_server(
+            self._handler,
+            address or constants.BIND_ADDRESS_GLOBAL,
+            port,
+            ssl=self._ssl,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self._ssl is not None else None,
+            backlog=LISTEN_BACKLOG,
+            reuse_address=True,
+        )
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    async def Stop(self) -> None:
+        """Take no more calls; those under way get some time to end."""
+        if self._listener is not None:
+            self._listener.close()
+        if self._handler is not None:
+            await self._handler.shutdown(STOP_TIMEOUT)
+
+    def GetStatistics(self) -> Mapping[str, dict[str, int]]:
+        """Threads and waiting calls of each pool."""
+        return {"quick": self._quick.GetStatistics(), "slow": self._slow.GetStatistics()}
+
+    # One request
+
+    async def _Handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        quit_after = False
+        try:
+            response, quit_after = await self._Respond(request)
+        except _HttpError as err:
+            response = _ErrorPage(err.status, err.text)
+        except Exception as err:  # noqa: BLE001 - the boundary of a request
+            logging.exception("Error while handling %s %s", request.method, request.path)
+            response = _ErrorPage(HTTPStatus.INTERNAL_SERVER_ERROR, str(err))
+        response.headers["Server"] = f"Ganeti {constants.RELEASE_VERSION}"
+        logging.info(
+            "%s %s %s HTTP/%d.%d %d",
+            _Peer(request),
+            request.method,
+            request.path,
+            *request.version,
+            response.status,
+        )
+        if quit_after:
+            await response.prepare(request)
+            await response.write_eof()
+            self.on_quit()
+        return response
+
+    async def _Respond(self, request: web.BaseRequest) -> tuple[web.Response, bool]:
+        self._CheckPeer(request)
+        if request.method not in ("PUT", "POST"):
+            raise _HttpError(HTTPStatus.BAD_REQUEST, "Only PUT and POST are supported")
+        name = request.path.removeprefix("/")
+        call = rpc_defs.CALLS.get(name)
+        if call is None:
+            raise _HttpError(HTTPStatus.NOT_FOUND, "There is no such procedure")
+        body = await _ReadBody(request)
+        pool = self._quick if IsQuick(call) else self._slow
+        loop = asyncio.get_running_loop()
+        try:
+            data, quit_after = await pool.Submit(loop, lambda: self._Work(name, body))
+        except Busy:
+            raise _HttpError(
+                HTTPStatus.SERVICE_UNAVAILABLE, "Too many calls are under way on this node"
+            ) from None
+        return web.Response(body=data, content_type="application/json"), quit_after
+
+    def _CheckPeer(self, request: web.BaseRequest) -> None:
+        """The handshake let only our own certificate pass; make sure of it."""
+        if self._ssl is None:
+            return
+        transport = request.transport
+        ssl_object = transport.get_extra_info("ssl_object") if transport is not None else None
+        peer_der = ssl_object.getpeercert(binary_form=True) if ssl_object is not None else None
+        if not IsSameCertificate(peer_der, self._own_der):
+            raise _HttpError(HTTPStatus.FORBIDDEN, "The certificate is not this cluster's")
+
+    def _Work(self, name: str, body: bytes) -> tuple[bytes, bool]:
+        """In a thread: from the bytes of the request to those of the answer."""
+        try:
+            args = serializer.Load(body) if body else None
+        except ValueError as err:
+            raise _HttpError(HTTPStatus.BAD_REQUEST, f"The body is not JSON: {err}") from err
+        try:
+            answer, quit_after = self._answer(name, args), False
+        except errors.QuitGanetiException as err:
+            status, payload = err.args
+            answer, quit_after = (status, payload), True
+        return serializer.Dump(answer).encode("utf-8"), quit_after
+
+
+class _HttpError(Exception):
+    """A request that gets a page instead of an answer."""
+
+    def __init__(self, status: HTTPStatus, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+def IsSameCertificate(peer_der: bytes | None, own_der: bytes) -> bool:
+    """Does the peer have our own certificate? Takes the same time for every wrong one."""
+    return peer_der is not None and hmac.compare_digest(peer_der, own_der)
+
+
+def _MakeRequest(
+    message: Any, payload: Any, protocol: Any, writer: Any, task: Any
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
+
+
+async def _ReadBody(request: web.BaseRequest) -> bytes:
+    try:
+        return await asyncio.wait_for(request.read(), READ_TIMEOUT)
+    except TimeoutError:
+        raise _HttpError(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time") from None
+    except web.HTTPRequestEntityTooLarge:
+        raise _HttpError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is longer than {MAX_BODY} bytes"
+        ) from None
+
+
+def _Peer(request: web.BaseRequest) -> str:
+    transport = request.transport
+    peer = transport.get_extra_info("peername") if transport is not None else None
+    return f"{peer[0]}:{peer[1]}" if peer else "?"
+
+
+def _ErrorPage(status: HTTPStatus, text: str) -> web.Response:
+    page = (
+        f"<html><head><title>{status.value} {status.phrase}</title></head>"
+        f"<body><h1>{status.phrase}</h1><p>{html.escape(text)}</p></body></html>\n"
+    )
+    response = web.Response(status=status.value, reason=status.phrase, text=page)
+    response.content_type = "text/html"
+    if status == HTTPStatus.FORBIDDEN:
+        response.force_close()
+    return response
