@@ -120,7 +120,7 @@ METHODS: Final[dict[str, Method]] = {
         ),
         Method(
             REQ_CANCEL_JOB,
-            [Arg("job_id", _JOB_ID), Arg("kill", ht.TMaybe(ht.TElemOf(False)), None)],
+            [Arg("job_id", _JOB_ID), Arg("kill", ht.TElemOf(False), False)],
             "[was or will it be cancelled, text]",
             bare=True,
         ),
@@ -190,7 +190,7 @@ METHODS: Final[dict[str, Method]] = {
         ),
         Method(
             REQ_QUERY_LOCKS,
-            [Arg("fields", ht.TListOf(ht.TElemOf(LOCK_FIELDS)), LOCK_FIELDS)],
+            [Arg("fields", ht.TListOf(ht.TElemOf(LOCK_FIELDS)), list(LOCK_FIELDS))],
             "for each lock its name, mode, owners and [mode, names] of those who wait",
         ),
         Method(
@@ -222,21 +222,16 @@ REQ_ALL: Final = frozenset(METHODS)
 def _UnwrapBare(method: Method, args: Any, modern: bool) -> list[Any]:
     """The list of arguments of a method whose first generation of clients sends one bare.
 
-    A list can be the bare argument or a list of arguments. What tells is how deep it is nested:
-    bare where it fits as such, and two readings are possible only for an empty inner list.
+    A list can be the bare argument or a list of arguments. What tells is which of them has the
+    declared type; both have it only where the innermost list is empty.
     """
-    if not isinstance(args, list):
+    fits = method.args[0].type
+    if not isinstance(args, list) or (fits(args) and not modern):
         return [args]
-    bare_fits = method.args[0].type(args)
-    list_fits = 1 <= len(args) <= len(method.args) and method.args[0].type(args[0])
-    if modern or not bare_fits:
-        # Neither fits: the one that is more probably meant gives the better message.
-        return args if list_fits or not _TakesList(method) else [args]
-    return [args]
-
-
-def _TakesList(method: Method) -> bool:
-    return method.args[0].type([])
+    if args and fits(args[0]):
+        return args
+    # Wrong either way: this reading gives the better message.
+    return [args] if fits([]) else args
 
 
 def ParseArgs(name: str, args: Any, modern: bool = False) -> list[Any]:
