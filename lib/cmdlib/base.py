@@ -15,11 +15,11 @@ Interface: LogicalUnit, NoHooksLU and Tasklet of Ganeti 2.1; names of LU classes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .. import errors, locking
-from ..utils import text
+from ..utils import params, text
 
 if TYPE_CHECKING:
     from .. import config, mcpu, objects, opcodes, rpc, runtime, ssh
@@ -493,3 +493,20 @@ def CheckStillThere(kind: str, wanted: list[str] | None, present: Iterable[str])
     if gone:
         raise errors.OpExecError(f"The {kind} {', '.join(gone)} was removed in the meantime")
     return wanted
+
+
+# Parameters
+
+
+def ForceTypes(what: str, values: Mapping[str, Any], types: Mapping[str, str]) -> dict[str, Any]:
+    """A copy of parameters with each value of its declared type.
+
+    @param what: name of the opcode's parameter, for the message
+    @raise errors.OpPrereqError: C{wrong_input}: an unknown parameter or a wrong value
+    """
+    typed = dict(values)
+    try:
+        params.ForceDictType(typed, types)
+    except errors.TypeEnforcementError as err:
+        raise errors.OpPrereqError(f"{what}: {err}", errors.ECODE_INVAL) from err
+    return typed

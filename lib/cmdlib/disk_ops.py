@@ -1,0 +1,360 @@
+"""What operations do with the disks of an instance: create, assemble, shut down, remove, wait.
+
+Each function works through all disks and all nodes they have a part on, and sets the physical id of
+a device for the node that it is sent to. The caller holds the locks of instance and nodes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Final
+
+from .. import constants, errors, objects
+from . import base
+
+#: Seconds between two looks at a mirror that can not be asked, and how often it may fail in a row.
+_SYNC_RETRY_DELAY: Final = 6.0
+_SYNC_MAX_FAILURES: Final = 10
+#: How often a degraded mirror is looked at again, a second apart, before that is believed.
+_DEGRADED_RETRIES: Final = 10
+_SYNC_MAX_DELAY: Final = 60.0
+
+
+def ComputeDiskSize(template: str, sizes: Sequence[int]) -> int | None:
+    """MiB of the volume group that disks need on each of their nodes; None if none; pure."""
+    if template == constants.DT_PLAIN:
+        return sum(sizes)
+    if template == constants.DT_DRBD8:
+        return sum(size + constants.DRBD_META_SIZE for size in sizes)
+    return None
+
+
+def GenerateDiskTemplate(
+    lu: base.LogicalUnit,
+    template: str,
+    instance_name: str,
+    primary_node: str,
+    secondary_nodes: Sequence[str],
+    disk_info: Sequence[dict[str, Any]],
+    file_storage_dir: str,
+    file_driver: str | None,
+    base_index: int = 0,
+) -> list[objects.Disk]:
+    """The disk objects of a new instance, or of a new disk of one.
+
+    @param disk_info: per disk C{size} (MiB) and C{mode}
+    @param file_storage_dir: directory of the disk files, for the file template
+    @param base_index: index of the first disk in the instance
+    """
+    if template == constants.DT_DISKLESS:
+        return []
+    if template == constants.DT_FILE:
+        if secondary_nodes:
+            raise errors.ProgrammerError(
+                f"Disks in files can not have secondaries: {instance_name}"
+            )
+        driver = file_driver or constants.FD_LOOP
+        return [
+            objects.Disk(
+                dev_type=constants.LD_FILE,
+                size=info["size"],
+                mode=info["mode"],
+                iv_name=f"disk/{base_index + i}",
+                logical_id=(driver, os.path.join(file_storage_dir, f"disk{base_index + i}")),
+            )
+            for i, info in enumerate(disk_info)
+        ]
+    # Refused by the checks long before; here is where it would be built.
+    raise errors.ProgrammerError(f"Disk template {template!r} is not implemented yet")
+
+
+def _SelectDisks(
+    instance: objects.Instance, disks: Sequence[objects.Disk] | None
+) -> list[objects.Disk]:
+    if disks is None:
+        return list(instance.disks)
+    own = [id(disk) for disk in instance.disks]
+    if any(id(disk) not in own for disk in disks):
+        raise errors.ProgrammerError(f"Disks that are not of instance {instance.name}")
+    return list(disks)
+
+
+def _FileDirectory(instance: objects.Instance) -> str:
+    return os.path.dirname(instance.disks[0].logical_id[1])
+
+
+# Creation and removal
+
+
+def CreateDisks(
+    lu: base.LogicalUnit,
+    instance: objects.Instance,
+    skip: Sequence[int] = (),
+    target_node: str | None = None,
+) -> None:
+    """Create all disks of an instance on all its nodes; nothing is undone on failure.
+
+    @param skip: indices of disks to leave out
+    @param target_node: create there alone, as on the primary
+    @raise errors.OpExecError: a device could not be created
+    """
+    primary = target_node or instance.primary_node
+    nodes = [target_node] if target_node else [primary, *sorted(instance.secondary_nodes)]
+    if instance.disk_template == constants.DT_FILE and instance.disks:
+        directory = _FileDirectory(instance)
+        result = lu.rpc.call_file_storage_dir_create(primary, directory)
+        result.Raise(f"Directory {directory} can not be created on node {primary}")
+    info = f"originstname+{instance.name}"
+    for index, disk in enumerate(instance.disks):
+        if index in skip:
+            continue
+        for node in nodes:
+            on_primary = node == primary
+            _CreateBlockDev(lu, node, instance, disk, on_primary, info, on_primary)
+
+
+def _CreateBlockDev(
+    lu: base.LogicalUnit,
+    node: str,
+    instance: objects.Instance,
+    device: objects.Disk,
+    force_create: bool,
+    info: str,
+    force_open: bool,
+) -> None:
+    """Create a device on a node, children first, if it is to exist there."""
+    force_create = force_create or device.CreateOnSecondary()
+    for child in device.children or []:
+        _CreateBlockDev(lu, node, instance, child, force_create, info, force_open)
+    if not force_create:
+        return
+    lu.cfg.SetDiskID(device, node)
+    result = lu.rpc.call_blockdev_create(node, device, device.size, instance.name, force_open, info)
+    result.Raise(
+        f"Disk {device.iv_name or device.logical_id} of instance {instance.name} can not be"
+        f" created on node {node}"
+    )
+    if device.physical_id is None:
+        device.physical_id = result.payload
+
+
+def RemoveDisks(
+    lu: base.LogicalUnit, instance: objects.Instance, target_node: str | None = None
+) -> bool:
+    """Remove all disks of an instance, going on over failures, which are warned of.
+
+    @param target_node: remove them there alone
+    @return: was everything removed?
+    """
+    ok = True
+    for disk in instance.disks:
+        tree = [(target_node, disk)] if target_node else disk.ComputeNodeTree(instance.primary_node)
+        for node, device in tree:
+            lu.cfg.SetDiskID(device, node)
+            result = lu.rpc.call_blockdev_remove(node, device)
+            if result.fail_msg:
+                lu.LogWarning(
+                    "Disk %s could not be removed on node %s: %s",
+                    disk.iv_name,
+                    node,
+                    result.fail_msg,
+                )
+                ok = False
+    if instance.disk_template == constants.DT_FILE and instance.disks:
+        node = target_node or instance.primary_node
+        directory = _FileDirectory(instance)
+        result = lu.rpc.call_file_storage_dir_remove(node, directory)
+        if result.fail_msg:
+            lu.LogWarning(
+                "Directory %s could not be removed on node %s: %s", directory, node, result.fail_msg
+            )
+            ok = False
+    return ok
+
+
+# Activation
+
+
+def AssembleDisks(
+    lu: base.LogicalUnit,
+    instance: objects.Instance,
+    disks: Sequence[objects.Disk] | None = None,
+    ignore_secondaries: bool = False,
+    ignore_size: bool = False,
+) -> tuple[bool, list[tuple[str, str, Any]]]:
+    """Make the disks usable on the primary node.
+
+    First everywhere as on a secondary, then on the primary: the peers of a mirror should see each
+    other before one of them becomes primary.
+
+    @param disks: some of the instance's disks; default all
+    @param ignore_secondaries: failures of the first pass do not count
+    @param ignore_size: let the nodes accept devices of another size
+    @return: success, and (node, iv_name, device path or None) for each disk
+    """
+    chosen = _SelectDisks(instance, disks)
+    ok = True
+    device_info = []
+    primary = instance.primary_node
+
+    def Assemble(node: str, device: objects.Disk, on_primary: bool) -> Any:
+        if ignore_size:
+            device = device.Copy()
+            device.UnsetSize()
+        lu.cfg.SetDiskID(device, node)
+        return lu.rpc.call_blockdev_assemble(node, device, instance.name, on_primary)
+
+    for disk in chosen:
+        for node, device in disk.ComputeNodeTree(primary):
+            result = Assemble(node, device, False)
+            if result.fail_msg:
+                lu.LogWarning(
+                    "Disk %s could not be prepared on node %s: %s",
+                    disk.iv_name,
+                    node,
+                    result.fail_msg,
+                )
+                ok = ok and ignore_secondaries
+    for disk in chosen:
+        path = None
+        for node, device in disk.ComputeNodeTree(primary):
+            if node != primary:
+                continue
+            result = Assemble(node, device, True)
+            if result.fail_msg:
+                lu.LogWarning(
+                    "Disk %s could not be activated on its primary node %s: %s",
+                    disk.iv_name,
+                    node,
+                    result.fail_msg,
+                )
+                ok = False
+            else:
+                path = result.payload
+        device_info.append((primary, disk.iv_name, path))
+    for disk in chosen:
+        # What is stored, and used by the next call, is the view of the primary.
+        lu.cfg.SetDiskID(disk, primary)
+    return ok, device_info
+
+
+def StartDisks(lu: base.LogicalUnit, instance: objects.Instance, force: bool | None) -> None:
+    """Assemble all disks of an instance, or shut them down again.
+
+    @param force: failures on secondaries do not count; None = they do, and no hint is given
+    @raise errors.OpExecError: they could not be assembled
+    """
+    ok, _ = AssembleDisks(lu, instance, ignore_secondaries=bool(force))
+    if ok:
+        return
+    ShutdownDisks(lu, instance)
+    if force is False:
+        lu.LogWarning("", hint="If the failure is on a secondary node, --force starts all the same")
+    raise errors.OpExecError(f"The disks of instance {instance.name} can not be assembled")
+
+
+def ShutdownDisks(
+    lu: base.LogicalUnit,
+    instance: objects.Instance,
+    disks: Sequence[objects.Disk] | None = None,
+    ignore_primary: bool = False,
+) -> bool:
+    """Shut the disks down on all nodes, going on over failures, which are warned of.
+
+    @param ignore_primary: failures on the primary node do not count
+    @return: was everything that counts shut down?
+    """
+    ok = True
+    for disk in _SelectDisks(instance, disks):
+        for node, device in disk.ComputeNodeTree(instance.primary_node):
+            lu.cfg.SetDiskID(device, node)
+            result = lu.rpc.call_blockdev_shutdown(node, device)
+            if result.fail_msg:
+                lu.LogWarning(
+                    "Disk %s could not be shut down on node %s: %s",
+                    disk.iv_name,
+                    node,
+                    result.fail_msg,
+                )
+                if not (ignore_primary and node == instance.primary_node):
+                    ok = False
+    return ok
+
+
+# Mirrors
+
+
+def WaitForSync(
+    lu: base.LogicalUnit,
+    instance: objects.Instance,
+    disks: Sequence[objects.Disk] | None = None,
+    oneshot: bool = False,
+) -> bool:
+    """Wait until the mirrors of an instance are in sync; a job that waits here can be cancelled.
+
+    @param oneshot: look once and do not wait for a running synchronisation
+    @return: is no disk degraded?
+    @raise errors.RemoteError: the node could not be asked for too long
+    """
+    chosen = _SelectDisks(instance, disks)
+    if not chosen:
+        return True
+    if not oneshot:
+        lu.LogInfo("Waiting for instance %s to sync disks", instance.name)
+    node = instance.primary_node
+    for disk in chosen:
+        lu.cfg.SetDiskID(disk, node)
+    clock = lu.context.runtime.clock
+    failures = 0
+    degraded_retries = _DEGRADED_RETRIES
+    while True:
+        lu.CheckCancel()
+        result = lu.rpc.call_blockdev_getmirrorstatus(node, chosen)
+        if result.fail_msg:
+            failures += 1
+            lu.LogWarning("Node %s can not tell the state of the disks: %s", node, result.fail_msg)
+            if failures >= _SYNC_MAX_FAILURES:
+                raise errors.RemoteError(f"Node {node} can not be asked for the state of the disks")
+            clock.sleep(_SYNC_RETRY_DELAY)
+            continue
+        failures = 0
+        done, degraded, estimate = _ReportSync(lu, node, chosen, result.payload)
+        if (done or oneshot) and degraded and degraded_retries > 0:
+            degraded_retries -= 1
+            clock.sleep(1)
+            continue
+        if done or oneshot:
+            break
+        clock.sleep(min(_SYNC_MAX_DELAY, max(1.0, estimate)))
+    if done:
+        lu.LogInfo("Instance %s's disks are in sync", instance.name)
+    return not degraded
+
+
+def _ReportSync(
+    lu: base.LogicalUnit,
+    node: str,
+    disks: Sequence[objects.Disk],
+    statuses: Sequence[objects.BlockDevStatus | None],
+) -> tuple[bool, bool, float]:
+    """Tell how far the disks are.
+
+    @return: is none syncing, is one degraded without syncing, seconds until the last one is done
+    """
+    done, degraded, estimate = True, False, 0.0
+    for disk, status in zip(disks, statuses, strict=True):
+        if status is None:
+            lu.LogWarning("Node %s can not tell the state of disk %s", node, disk.iv_name)
+            continue
+        if status.sync_percent is None:
+            degraded = degraded or bool(status.is_degraded)
+            continue
+        done = False
+        if status.estimated_time is None:
+            remaining = "no time estimate"
+        else:
+            remaining = f"{status.estimated_time} estimated seconds remaining"
+            estimate = max(estimate, status.estimated_time)
+        lu.LogInfo("- device %s: %5.2f%% done, %s", disk.iv_name, status.sync_percent, remaining)
+    return done, degraded, estimate
