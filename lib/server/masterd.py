@@ -1,0 +1,214 @@
+"""The master daemon: LUXI front end, job queue, locks and configuration of the cluster.
+
+Starts only where the cluster says that the master is (L{voting}). Everything that touches disks,
+instances or other programs is done by node daemons; this one runs several threads and no programs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from .. import (
+    config,
+    constants,
+    errors,
+    jqueue,
+    locking,
+    objects,
+    pathutils,
+    rpc,
+    ssconf,
+    voting,
+)
+from ..runtime import DEFAULT, Runtime
+from ..utils import process
+from . import clientops, daemon, luxiserver
+
+_YES: Final = "YES"
+
+
+class MasterContext:
+    """What there is once in a master daemon (L{cmdlib.base.Context <ganeti.cmdlib.base.Context>}).
+
+    Immutable once it is made; an exception in one of the methods stops its sequence.
+    """
+
+    __slots__ = ("cfg", "glm", "jobqueue", "rpc", "runtime")
+
+    cfg: config.ConfigWriter
+    glm: locking.GanetiLockManager
+    jobqueue: jqueue.JobQueue
+    rpc: rpc.RpcRunner
+    runtime: Runtime
+
+    def __init__(self, cfg: config.ConfigWriter, rt: Runtime = DEFAULT) -> None:
+        """Make locks for all nodes and instances, open the job queue and recover its jobs."""
+        self.runtime = rt
+        self.cfg = cfg
+        self.rpc = rpc.RpcRunner(cfg)
+        self.glm = locking.GanetiLockManager(cfg.GetNodeList(), cfg.GetInstanceList(), runtime=rt)
+        self.jobqueue = jqueue.JobQueue(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if hasattr(self, name):
+            raise AttributeError(f"The context's '{name}' can not be replaced")
+        object.__setattr__(self, name, value)
+
+    def AddNode(self, node: objects.Node, ec_id: str | None) -> None:
+        """Take a new node into the configuration, the queue's copies and the locks."""
+        if ec_id is None:
+            raise errors.ProgrammerError("Adding a node takes the context id of a job")
+        self.cfg.AddNode(node, ec_id)
+        self.jobqueue.AddNode(node)
+        self.glm.add(locking.LEVEL_NODE, node.name)
+
+    def ReaddNode(self, node: objects.Node) -> None:
+        """Bring the copy of the queue on a node in line with the node's role."""
+        self.jobqueue.AddNode(node)
+
+    def RemoveNode(self, name: str) -> None:
+        """Drop a node from the configuration, the queue's copies and the locks."""
+        self.cfg.RemoveNode(name)
+        self.jobqueue.RemoveNode(name)
+        self.glm.remove(locking.LEVEL_NODE, name)
+
+
+# The start: may this node be the master?
+
+
+def _AskNoVoting() -> bool:
+    """Does the user really want a master daemon without a vote?"""
+    sys.stdout.write(
+        "The 'no voting' option has been selected.\n"
+        "This is dangerous: the cluster may end up with two masters. Are you sure that no other\n"
+        f"node is the master? Type {_YES} in capital letters to go on: "
+    )
+    sys.stdout.flush()
+    return sys.stdin.readline().strip() == _YES
+
+
+def _Vote(node_list: list[str], myself: str) -> bool:
+    rpc.Init()
+    try:
+        decision = voting.CheckAgreement(node_list, myself)
+    finally:
+        rpc.Shutdown()
+    if decision.outcome is not voting.Outcome.ELECTED:
+        sys.stderr.write(
+            f"This node may not be the master: {decision.reason}.\nIf the other nodes are down for"
+            " good, see --no-voting in ganeti-masterd(8).\n"
+        )
+        return False
+    return True
+
+
+def CheckAgreement() -> bool:
+    """Do the other nodes agree that this node is the master?
+
+    Asks in a process of its own: it needs threads, which must not be there when a daemon detaches.
+    """
+    myself = ssconf.SimpleStore().GetMasterNode()
+    node_list = config.ConfigWriter(offline=True).GetNodeList()
+    return process.RunInSeparateProcess(_Vote, node_list, myself)
+
+
+def CheckMasterd(options: argparse.Namespace, args: list[str]) -> int | None:
+    """Check function: refuses where this node is not, or may not be, the master (JQ5)."""
+    code = daemon.RefuseArguments(options, args)
+    if code:
+        return code
+    ssconf.CheckMaster(options.debug)
+    if options.no_voting:
+        if options.yes_do_it or _AskNoVoting():
+            return None
+        return constants.EXIT_FAILURE
+    try:
+        agreed = CheckAgreement()
+    except (errors.GenericError, OSError) as err:
+        sys.stderr.write(f"Can not ask the other nodes: {errors.FormatError(err)}\n")
+        return constants.EXIT_FAILURE
+    return None if agreed else constants.EXIT_FAILURE
+
+
+# Serving
+
+
+def _ActivateMasterIp() -> None:
+    """Bring the cluster's address up on this node; without it the daemon still works."""
+    master = ssconf.SimpleStore().GetMasterNode()
+    result = rpc.RpcRunner.call_node_start_master(master, False, False)
+    if result.fail_msg:
+        logging.error("Can not activate the master's IP address: %s", result.fail_msg)
+
+
+def _MakeContext() -> MasterContext:
+    _ActivateMasterIp()
+    context = MasterContext(config.ConfigWriter())
+    context.jobqueue.Start()
+    return context
+
+
+async def _Main(control: daemon.DaemonControl) -> int:
+    loop = asyncio.get_running_loop()
+    executor = ThreadPoolExecutor(constants.CLIENT_REQUEST_WORKERS, "ClientReq")
+    # Before anything else: clients that come while jobs are loaded wait and are served then.
+    sock = luxiserver.Listen(pathutils.MASTER_SOCKET)
+    context: MasterContext | None = None
+    try:
+        context = await loop.run_in_executor(executor, _MakeContext)
+        ops = clientops.ClientOps(context, executor)
+        server = luxiserver.LuxiServer(ops.Call, executor)
+        await server.Start(sock)
+        control.Started()
+        await control.WaitForStop()
+        # New jobs are refused, those that wait stay for the next start; running opcodes are waited
+        # for below.
+        context.jobqueue.PrepareShutdown()
+        ops.End()
+        await server.Stop()
+    finally:
+        sock.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(pathutils.MASTER_SOCKET)
+        if context is not None:
+            await loop.run_in_executor(None, context.jobqueue.Shutdown)
+        executor.shutdown(wait=False, cancel_futures=True)
+    return constants.EXIT_SUCCESS
+
+
+def ExecMasterd(
+    _options: argparse.Namespace, _args: list[str], control: daemon.DaemonControl
+) -> int:
+    """Serve until told to stop."""
+    rpc.Init()
+    try:
+        return control.RunAsync(_Main)
+    finally:
+        rpc.Shutdown()
+
+
+def Main() -> int:
+    """Entry point of ganeti-masterd."""
+    parser = daemon.BuildParser(constants.MASTERD, "Ganeti master daemon")
+    parser.add_argument(
+        "--no-voting",
+        action="store_true",
+        help="do not ask the other nodes whether this one is the master",
+    )
+    parser.add_argument(
+        "--yes-do-it", action="store_true", help="with --no-voting: do not ask the user either"
+    )
+    return daemon.GenericMain(
+        constants.MASTERD,
+        parser,
+        daemon.DAEMON_DIRS[constants.MASTERD],
+        CheckMasterd,
+        ExecMasterd,
+    )
