@@ -423,7 +423,7 @@ def CheckNodeOnline(lu: LogicalUnit, node_name: str) -> None:
 
     @raise errors.OpPrereqError: it is
     """
-    if _GetNode(lu, node_name).offline:
+    if GetNode(lu, node_name).offline:
         raise errors.OpPrereqError(
             f"Node {node_name} is marked offline; bring it back with"
             f" 'gnt-node modify --offline=no {node_name}' or choose another one",
@@ -436,7 +436,7 @@ def CheckNodeNotDrained(lu: LogicalUnit, node_name: str) -> None:
 
     @raise errors.OpPrereqError: it is
     """
-    if _GetNode(lu, node_name).drained:
+    if GetNode(lu, node_name).drained:
         raise errors.OpPrereqError(
             f"Node {node_name} is drained and takes no instances; use it again with"
             f" 'gnt-node modify --drained=no {node_name}' or choose another one",
@@ -444,11 +444,26 @@ def CheckNodeNotDrained(lu: LogicalUnit, node_name: str) -> None:
         )
 
 
-def _GetNode(lu: LogicalUnit, node_name: str) -> objects.Node:
+def GetNode(lu: LogicalUnit, node_name: str) -> objects.Node:
+    """A node by its full name.
+
+    @raise errors.OpPrereqError: no such node (any more)
+    """
     node = lu.cfg.GetNodeInfo(node_name)
     if node is None:
         raise errors.OpPrereqError(f"Node '{node_name}' not known", errors.ECODE_NOENT)
     return node
+
+
+def GetInstance(lu: LogicalUnit, instance_name: str) -> objects.Instance:
+    """An instance by its full name.
+
+    @raise errors.OpPrereqError: no such instance (any more)
+    """
+    instance = lu.cfg.GetInstanceInfo(instance_name)
+    if instance is None:
+        raise errors.OpPrereqError(f"Instance '{instance_name}' not known", errors.ECODE_NOENT)
+    return instance
 
 
 # Locks

@@ -156,7 +156,7 @@ class _Plan:
     os_hvp: dict[str, dict[str, dict[str, Any]]] | None
     enabled_hypervisors: list[str] | None
     candidate_pool_size: int | None
-    uid_pool: list[list[int]] | None
+    uid_pool: list[list[int]]
 
 
 class LUClusterSetParams(base.LogicalUnit):

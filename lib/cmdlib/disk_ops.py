@@ -81,7 +81,8 @@ def _SelectDisks(
 
 
 def _FileDirectory(instance: objects.Instance) -> str:
-    return os.path.dirname(instance.disks[0].logical_id[1])
+    path: str = instance.disks[0].logical_id[1]
+    return os.path.dirname(path)
 
 
 # Creation and removal
@@ -182,7 +183,7 @@ def AssembleDisks(
     disks: Sequence[objects.Disk] | None = None,
     ignore_secondaries: bool = False,
     ignore_size: bool = False,
-) -> tuple[bool, list[tuple[str, str, Any]]]:
+) -> tuple[bool, list[tuple[str, str | None, Any]]]:
     """Make the disks usable on the primary node.
 
     First everywhere as on a secondary, then on the primary: the peers of a mirror should see each

@@ -26,11 +26,11 @@ class LUInstanceActivateDisks(_InstanceNodesMixin, base.NoHooksLU):
     """Make the disks of an instance usable on its primary node."""
 
     def CheckPrereq(self) -> None:
-        instance = self.cfg.GetInstanceInfo(self.op.instance_name)
+        instance = base.GetInstance(self, self.op.instance_name)
         base.CheckNodeOnline(self, instance.primary_node)
 
-    def Exec(self, feedback_fn: base.FeedbackFn) -> list[tuple[str, str, Any]]:
-        instance = self.cfg.GetInstanceInfo(self.op.instance_name)
+    def Exec(self, feedback_fn: base.FeedbackFn) -> list[tuple[str, str | None, Any]]:
+        instance = base.GetInstance(self, self.op.instance_name)
         ok, info = disk_ops.AssembleDisks(self, instance, ignore_size=self.op.ignore_size)
         if not ok:
             raise errors.OpExecError(f"The disks of {instance.name} can not be activated")
@@ -41,11 +41,11 @@ class LUInstanceDeactivateDisks(_InstanceNodesMixin, base.NoHooksLU):
     """Shut down the disks of an instance that does not run."""
 
     def CheckPrereq(self) -> None:
-        instance = self.cfg.GetInstanceInfo(self.op.instance_name)
+        instance = base.GetInstance(self, self.op.instance_name)
         instance_checks.CheckInstanceDown(self, instance, "can not deactivate its disks")
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
-        disk_ops.ShutdownDisks(self, self.cfg.GetInstanceInfo(self.op.instance_name))
+        disk_ops.ShutdownDisks(self, base.GetInstance(self, self.op.instance_name))
 
 
 class LUInstanceGrowDisk(_InstanceNodesMixin):
@@ -55,7 +55,7 @@ class LUInstanceGrowDisk(_InstanceNodesMixin):
     HTYPE = constants.HTYPE_INSTANCE
 
     def BuildHooksEnv(self) -> base.HooksEnv:
-        instance = self.cfg.GetInstanceInfo(self.op.instance_name)
+        instance = base.GetInstance(self, self.op.instance_name)
         env = {
             "DISK": self.op.disk,
             "AMOUNT": self.op.amount,
@@ -65,7 +65,7 @@ class LUInstanceGrowDisk(_InstanceNodesMixin):
         return env, nodes, nodes
 
     def CheckPrereq(self) -> None:
-        instance = self.cfg.GetInstanceInfo(self.op.instance_name)
+        instance = base.GetInstance(self, self.op.instance_name)
         for node in sorted(instance.all_nodes):
             base.CheckNodeOnline(self, node)
         if instance.disk_template not in constants.DTS_GROWABLE:
@@ -83,7 +83,7 @@ class LUInstanceGrowDisk(_InstanceNodesMixin):
             instance_checks.CheckNodesFreeDisk(self, sorted(instance.all_nodes), self.op.amount)
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
-        instance = self.cfg.GetInstanceInfo(self.op.instance_name)
+        instance = base.GetInstance(self, self.op.instance_name)
         disk = instance.FindDisk(self.op.disk)
         ok, _ = disk_ops.AssembleDisks(self, instance, [disk])
         if not ok:
@@ -123,13 +123,13 @@ class LUInstanceRecreateDisks(_InstanceNodesMixin):
                 )
 
     def BuildHooksEnv(self) -> base.HooksEnv:
-        instance = self.cfg.GetInstanceInfo(self.op.instance_name)
+        instance = base.GetInstance(self, self.op.instance_name)
         env = instance_env.BuildInstanceHookEnvByObject(self, instance)
         nodes = sorted({self.cfg.GetMasterNode(), *instance.all_nodes})
         return env, nodes, nodes
 
     def CheckPrereq(self) -> None:
-        instance = self.cfg.GetInstanceInfo(self.op.instance_name)
+        instance = base.GetInstance(self, self.op.instance_name)
         base.CheckNodeOnline(self, instance.primary_node)
         if instance.disk_template == constants.DT_DISKLESS:
             raise errors.OpPrereqError(f"Instance {instance.name} has no disks", errors.ECODE_INVAL)
@@ -143,7 +143,7 @@ class LUInstanceRecreateDisks(_InstanceNodesMixin):
                 )
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
-        instance = self.cfg.GetInstanceInfo(self.op.instance_name)
+        instance = base.GetInstance(self, self.op.instance_name)
         wanted = self.op.disks or range(len(instance.disks))
         skip = [index for index in range(len(instance.disks)) if index not in wanted]
         disk_ops.CreateDisks(self, instance, skip=skip)

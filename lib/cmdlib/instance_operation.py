@@ -19,12 +19,7 @@ class _InstanceLU(base.LogicalUnit):
         self._ExpandAndLockInstance()
 
     def _GetInstance(self) -> objects.Instance:
-        instance = self.cfg.GetInstanceInfo(self.op.instance_name)
-        if instance is None:
-            raise errors.OpPrereqError(
-                f"Instance '{self.op.instance_name}' not known", errors.ECODE_NOENT
-            )
-        return instance
+        return base.GetInstance(self, self.op.instance_name)
 
     def _ExtraEnv(self) -> dict[str, Any]:
         """Variables beyond those of every instance."""
@@ -332,11 +327,11 @@ class LUInstanceConsole(base.NoHooksLU):
         self.share_locks[locking.LEVEL_INSTANCE] = 1
 
     def CheckPrereq(self) -> None:
-        instance = self.cfg.GetInstanceInfo(self.op.instance_name)
+        instance = base.GetInstance(self, self.op.instance_name)
         base.CheckNodeOnline(self, instance.primary_node)
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> list[str]:
-        instance = self.cfg.GetInstanceInfo(self.op.instance_name)
+        instance = base.GetInstance(self, self.op.instance_name)
         node = instance.primary_node
         result = self.rpc.call_instance_list([node], [instance.hypervisor])[node]
         result.Raise(f"Node {node} can not list its instances")
@@ -346,9 +341,7 @@ class LUInstanceConsole(base.NoHooksLU):
                 f" 'gnt-instance startup {instance.name}'"
             )
         cluster = self.cfg.GetClusterInfo()
-        command = hvconsole.GetShellCommandForConsole(
-            instance, cluster.FillHV(instance), cluster.FillBE(instance)
-        )
+        command = hvconsole.GetShellCommand(instance.hypervisor, instance, cluster.FillHV(instance))
         return self.ssh.BuildCmd(node, constants.GANETI_RUNAS, command, batch=True, tty=True)
 
 

@@ -246,7 +246,7 @@ class LUNodeRemove(base.LogicalUnit):
         cluster = self.cfg.GetClusterInfo()
         candidates.AdjustCandidatePool(self, [name])
         # After this it has no address in the configuration any more.
-        node = self.cfg.GetNodeInfo(name)
+        node = base.GetNode(self, name)
         self.context.RemoveNode(name)
         hooks.RunPostHooks(self, [name])
         result = self.rpc.call_node_leave_cluster(node.name, bool(cluster.modify_ssh_setup))
@@ -380,7 +380,7 @@ class LUNodeSetParams(base.LogicalUnit):
 
     def CheckPrereq(self) -> None:
         name = self.op.node_name
-        node = self.cfg.GetNodeInfo(name)
+        node = base.GetNode(self, name)
         if name == self.cfg.GetMasterNode():
             raise errors.OpPrereqError(
                 f"Node {name} is the master, whose role can not be changed: make another node the"
@@ -402,7 +402,7 @@ class LUNodeSetParams(base.LogicalUnit):
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> list[tuple[str, str]]:
         name = self.op.node_name
-        node = self.cfg.GetNodeInfo(name)
+        node = base.GetNode(self, name)
         change = self.change
         was_candidate = bool(node.master_candidate)
         node.master_candidate = change.master_candidate

@@ -1,0 +1,346 @@
+"""Changing the parameters of an instance; all but the disks takes effect at its next start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .. import constants, errors, locking, objects, opcodes
+from . import base, disk_ops, instance_checks, instance_env, nics
+
+
+def _Invalid(message: str) -> errors.OpPrereqError:
+    return errors.OpPrereqError(message, errors.ECODE_INVAL)
+
+
+def ApplyChanges(
+    stored: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    types: Mapping[str, str],
+    what: str,
+) -> dict[str, Any]:
+    """Stored parameters of an instance with changes applied; pure.
+
+    @param changes: C{default} (or None) drops the instance's own value
+    @raise errors.OpPrereqError: an unknown parameter or a wrong value
+    """
+    drop = {
+        key
+        for key, value in changes.items()
+        if value is None or (isinstance(value, str) and value.lower() == constants.VALUE_DEFAULT)
+    }
+    unknown = sorted(drop - set(types))
+    if unknown:
+        raise _Invalid(f"{what}: unknown parameter {unknown[0]!r}")
+    kept = {key: value for key, value in changes.items() if key not in drop}
+    merged = {**stored, **base.ForceTypes(what, kept, types)}
+    return {key: value for key, value in merged.items() if key not in drop}
+
+
+@dataclass
+class _Plan:
+    """What the checks decided, for the execution."""
+
+    hvparams: dict[str, Any] | None = None
+    beparams: dict[str, Any] | None = None
+    #: All NICs as they will be, and the changes as (name, text).
+    nics: list[objects.NIC] | None = None
+    nic_changes: list[tuple[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class LUInstanceSetParams(base.LogicalUnit):
+    """Change backend, hypervisor, NIC and disk parameters, or the recorded OS."""
+
+    HPATH = "instance-modify"
+    HTYPE = constants.HTYPE_INSTANCE
+
+    def CheckArguments(self) -> None:
+        op = self.op
+        given = (op.nics, op.disks, op.hvparams, op.beparams, op.os_name, op.disk_template)
+        if not any(given):
+            raise _Invalid("Nothing to change was given")
+        if op.disk_template is not None:
+            raise _Invalid("Changing the disk template is not implemented yet")
+        if op.remote_node is not None:
+            raise _Invalid("remote_node goes with a change of the disk template only")
+        global_names = sorted(set(op.hvparams) & constants.HVC_GLOBALS)
+        if global_names:
+            raise _Invalid(
+                f"hvparams: {', '.join(global_names)} can only be set for the whole cluster"
+            )
+        self._CheckOneAddOrRemove("disks", op.disks)
+        self._CheckOneAddOrRemove("nics", op.nics)
+        self.disk_changes = [self._CheckDiskChange(*change) for change in op.disks]
+        for which, settings in op.nics:
+            if which != constants.DDM_REMOVE:
+                nics.CheckNicSettings(f"nic/{which}", settings)
+
+    @staticmethod
+    def _CheckOneAddOrRemove(what: str, changes: list[tuple[Any, dict[str, Any]]]) -> None:
+        if sum(which in constants.DDMS_VALUES for which, _ in changes) > 1:
+            raise _Invalid(f"{what}: only one can be added or removed at a time")
+
+    @staticmethod
+    def _CheckDiskChange(which: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        where = f"disk/{which}"
+        if which == constants.DDM_REMOVE:
+            return which, {}
+        types = {
+            constants.IDISK_SIZE: constants.VTYPE_SIZE,
+            constants.IDISK_MODE: constants.VTYPE_STRING,
+        }
+        disk = base.ForceTypes(where, settings, types)
+        if which == constants.DDM_ADD:
+            disk.setdefault(constants.IDISK_MODE, constants.DISK_RDWR)
+            if constants.IDISK_SIZE not in disk:
+                raise _Invalid(f"{where}: the size is missing")
+        elif constants.IDISK_SIZE in disk:
+            raise _Invalid(f"{where}: the size can not be changed here; use grow-disk")
+        elif constants.IDISK_MODE not in disk:
+            raise _Invalid(f"{where}: the mode is missing")
+        if disk[constants.IDISK_MODE] not in constants.DISK_ACCESS_SET:
+            raise _Invalid(
+                f"{where}: mode must be one of {', '.join(sorted(constants.DISK_ACCESS_SET))}, not"
+                f" {disk[constants.IDISK_MODE]!r}"
+            )
+        return which, disk
+
+    def ExpandNames(self) -> None:
+        self._ExpandAndLockInstance()
+        assert self.needed_locks is not None
+        self.needed_locks[locking.LEVEL_NODE] = []
+        self.recalculate_locks[locking.LEVEL_NODE] = base.LOCKS_REPLACE
+
+    def DeclareLocks(self, level: int) -> None:
+        if level == locking.LEVEL_NODE:
+            self._LockInstancesNodes()
+
+    def BuildHooksEnv(self) -> base.HooksEnv:
+        instance = base.GetInstance(self, self.op.instance_name)
+        cluster = self.cfg.GetClusterInfo()
+        override: dict[str, Any] = {}
+        if self.plan.beparams is not None:
+            override["beparams"] = objects.FillDict(
+                cluster.beparams[constants.PP_DEFAULT], self.plan.beparams
+            )
+        if self.plan.nics is not None:
+            override["nics"] = instance_env.FillNics(cluster, self.plan.nics)
+        env = instance_env.BuildInstanceHookEnvByObject(self, instance, **override)
+        nodes = sorted({self.cfg.GetMasterNode(), *instance.all_nodes})
+        return env, nodes, nodes
+
+    def CheckPrereq(self) -> None:
+        op = self.op
+        instance = base.GetInstance(self, op.instance_name)
+        cluster = self.cfg.GetClusterInfo()
+        self.plan = plan = _Plan()
+        if op.hvparams:
+            plan.hvparams = ApplyChanges(
+                instance.hvparams or {}, op.hvparams, constants.HVS_PARAMETER_TYPES, "hvparams"
+            )
+            filled = objects.FillDict(
+                cluster.GetHVDefaults(instance.hypervisor, instance.os), plan.hvparams
+            )
+            instance_checks.CheckHvParamsSyntax(instance.hypervisor, filled)
+            instance_checks.CheckHvParamsOnNodes(
+                self, sorted(instance.all_nodes), instance.hypervisor, filled
+            )
+        if op.beparams:
+            plan.beparams = ApplyChanges(
+                instance.beparams or {}, op.beparams, constants.BES_PARAMETER_TYPES, "beparams"
+            )
+            if constants.BE_MEMORY in op.beparams and not op.force:
+                self._CheckMemory(instance, cluster, plan)
+        if op.nics:
+            self._PlanNics(instance, cluster, plan)
+        self._CheckDisks(instance)
+        if op.os_name and not op.force:
+            instance_checks.CheckNodeHasOs(
+                self, instance.primary_node, op.os_name, op.force_variant
+            )
+
+    def _CheckMemory(
+        self, instance: objects.Instance, cluster: objects.Cluster, plan: _Plan
+    ) -> None:
+        """Would the instance still start on its primary, and on its secondaries?"""
+        filled = objects.FillDict(cluster.beparams[constants.PP_DEFAULT], plan.beparams or {})
+        memory = filled[constants.BE_MEMORY]
+        primary = instance.primary_node
+        nodes = [primary]
+        if filled[constants.BE_AUTO_BALANCE]:
+            nodes += sorted(instance.secondary_nodes)
+        info = self.rpc.call_instance_info(primary, instance.name, instance.hypervisor)
+        answers = self.rpc.call_node_info(nodes, self.cfg.GetVGName(), instance.hypervisor)
+        for node in nodes:
+            result = answers[node]
+            free = None if result.fail_msg else result.payload.get("memory_free")
+            if not isinstance(free, int) or (node == primary and info.fail_msg):
+                plan.warnings.append(f"Node {node} can not tell its free memory")
+                continue
+            used = int((info.payload or {}).get("memory", 0)) if node == primary else 0
+            missing = memory - used - free
+            if missing <= 0:
+                continue
+            if node == primary:
+                raise errors.OpPrereqError(
+                    f"This change would keep the instance from starting: {missing} MiB of memory"
+                    f" are missing on its primary node {node} (--force changes it all the same)",
+                    errors.ECODE_NORES,
+                )
+            plan.warnings.append(
+                f"The instance could not be failed over to {node}: {missing} MiB of memory are"
+                " missing there"
+            )
+
+    def _PlanNics(self, instance: objects.Instance, cluster: objects.Cluster, plan: _Plan) -> None:
+        result = list(instance.nics)
+        defaults = cluster.nicparams[constants.PP_DEFAULT]
+        for which, settings in self.op.nics:
+            if which == constants.DDM_REMOVE:
+                if not result:
+                    raise _Invalid("nics: the instance has none to remove")
+                result.pop()
+                plan.nic_changes.append((f"nic.{len(result)}", "remove"))
+                continue
+            if which == constants.DDM_ADD:
+                if len(result) >= constants.MAX_NICS:
+                    raise errors.OpPrereqError(
+                        f"nics: at most {constants.MAX_NICS} are possible", errors.ECODE_STATE
+                    )
+                index = len(result)
+                nic = objects.NIC(mac=constants.VALUE_AUTO, ip=None, nicparams={})
+                result.append(nic)
+            elif which < len(result):
+                index = which
+                nic = result[index]
+            else:
+                raise _Invalid(f"nics: the instance has no NIC {which}, only {len(result)}")
+            changes = self._ChangeNic(instance, nic, index, which, settings, defaults, plan)
+            plan.nic_changes.extend(changes)
+        plan.nics = result
+
+    def _ChangeNic(
+        self,
+        instance: objects.Instance,
+        nic: objects.NIC,
+        index: int,
+        which: Any,
+        settings: dict[str, Any],
+        defaults: Mapping[str, Any],
+        plan: _Plan,
+    ) -> list[tuple[str, Any]]:
+        """Change a NIC in place; returns the changes as (name, value)."""
+        where = f"nic/{index}"
+        given = nics.CheckNicSettings(where, settings)
+        nic.nicparams = ApplyChanges(
+            nic.nicparams or {},
+            {key: given[key] for key in (constants.NIC_MODE, constants.NIC_LINK) if key in given},
+            constants.NICS_PARAMETER_TYPES,
+            where,
+        )
+        if constants.INIC_IP in given:
+            nic.ip = nics.ParseIp(where, given[constants.INIC_IP], None)
+        filled = objects.FillDict(defaults, nic.nicparams)
+        nics.CheckNic(where, nic.ip, filled)
+        try:
+            instance_checks.CheckNicBridges(self, [filled], instance.primary_node)
+        except errors.OpPrereqError as err:
+            if not self.op.force:
+                raise
+            plan.warnings.append(str(err.args[0]))
+        if constants.INIC_MAC in given or which == constants.DDM_ADD:
+            mac = nics.NormalizeMac(where, given.get(constants.INIC_MAC, constants.VALUE_AUTO))
+            if mac == constants.VALUE_AUTO and which != constants.DDM_ADD:
+                raise _Invalid(f"{where}: mac=auto is for new NICs; use mac=generate")
+            if mac != nic.mac or which == constants.DDM_ADD:
+                nic.mac = nics.ResolveMac(self, where, mac)
+        if which == constants.DDM_ADD:
+            text = (
+                f"add:mac={nic.mac},ip={nic.ip},mode={filled[constants.NIC_MODE]},"
+                f"link={filled[constants.NIC_LINK]}"
+            )
+            return [(f"nic.{index}", text)]
+        values = {**given, constants.INIC_MAC: nic.mac, constants.INIC_IP: nic.ip}
+        return [(f"nic.{key}/{index}", values[key]) for key in given]
+
+    def _CheckDisks(self, instance: objects.Instance) -> None:
+        if not self.disk_changes:
+            return
+        if instance.disk_template == constants.DT_DISKLESS:
+            raise _Invalid(f"disks: instance {instance.name} is diskless")
+        for which, _ in self.disk_changes:
+            if which == constants.DDM_REMOVE:
+                if len(instance.disks) == 1:
+                    raise _Invalid("disks: the last disk of an instance can not be removed")
+                instance_checks.CheckInstanceDown(self, instance, "can not remove a disk")
+            elif which == constants.DDM_ADD:
+                if len(instance.disks) >= constants.MAX_DISKS:
+                    raise errors.OpPrereqError(
+                        f"disks: at most {constants.MAX_DISKS} are possible", errors.ECODE_STATE
+                    )
+            elif which >= len(instance.disks):
+                raise _Invalid(
+                    f"disks: the instance has no disk {which}, only {len(instance.disks)}"
+                )
+
+    def Exec(self, feedback_fn: base.FeedbackFn) -> list[tuple[str, Any]]:
+        op, plan = self.op, self.plan
+        for warning in plan.warnings:
+            feedback_fn(f"WARNING: {warning}")
+        instance = base.GetInstance(self, op.instance_name)
+        result: list[tuple[str, Any]] = []
+        for which, settings in self.disk_changes:
+            result += self._ChangeDisk(instance, which, settings)
+        if plan.nics is not None:
+            instance.nics = plan.nics
+            result += plan.nic_changes
+        if plan.hvparams is not None:
+            instance.hvparams = plan.hvparams
+            result += [(f"hv/{key}", value) for key, value in op.hvparams.items()]
+        if plan.beparams is not None:
+            instance.beparams = plan.beparams
+            result += [(f"be/{key}", value) for key, value in op.beparams.items()]
+        if op.os_name:
+            instance.os = op.os_name
+        self.cfg.Update(instance, feedback_fn)
+        return result
+
+    def _ChangeDisk(
+        self, instance: objects.Instance, which: Any, settings: dict[str, Any]
+    ) -> list[tuple[str, Any]]:
+        if which == constants.DDM_REMOVE:
+            disk = instance.disks.pop()
+            index = len(instance.disks)
+            for node, device in disk.ComputeNodeTree(instance.primary_node):
+                self.cfg.SetDiskID(device, node)
+                result = self.rpc.call_blockdev_remove(node, device)
+                if result.fail_msg:
+                    self.LogWarning(
+                        "disk/%d could not be removed on node %s: %s", index, node, result.fail_msg
+                    )
+            return [(f"disk/{index}", "remove")]
+        if which == constants.DDM_ADD:
+            index = len(instance.disks)
+            driver, path = instance.disks[0].logical_id
+            new = disk_ops.GenerateDiskTemplate(
+                self,
+                instance.disk_template,
+                instance.name,
+                instance.primary_node,
+                sorted(instance.secondary_nodes),
+                [settings],
+                os.path.dirname(path),
+                driver,
+                base_index=index,
+            )
+            instance.disks.extend(new)
+            disk_ops.CreateDisks(self, instance, skip=range(index))
+            return [(f"disk/{index}", f"add:size={settings['size']},mode={settings['mode']}")]
+        instance.disks[which].mode = settings["mode"]
+        return [(f"disk.mode/{which}", settings["mode"])]
+
+
+LOGICAL_UNITS: Final = {opcodes.OpInstanceSetParams: LUInstanceSetParams}
