@@ -51,6 +51,9 @@ class Endpoint(Protocol):
     def Fileno(self) -> int:
         """What to poll for incoming datagrams."""
 
+    def Close(self) -> None:
+        """Give the socket back."""
+
 
 class UdpEndpoint:
     """An IPv4 datagram socket on a port of the system's choice."""
@@ -77,7 +80,6 @@ class UdpEndpoint:
         return self._sock.fileno()
 
     def Close(self) -> None:
-        """Give the socket back."""
         self._sock.close()
 
 
@@ -170,11 +172,15 @@ class ConfdClient:
         self._callback = callback
         self._port = port if port is not None else net.GetDaemonPort(constants.CONFD)
         self._logger = logger if logger is not None else logging.getLogger()
-        self._endpoint = endpoint if endpoint is not None else UdpEndpoint()
         self._requests: dict[str, _Outstanding] = {}
         self._queue: deque[tuple[bytes, str]] = deque()
         self._peers: list[str] = []
         self.UpdatePeerList(peers)
+        self._endpoint = endpoint if endpoint is not None else UdpEndpoint()
+
+    def Close(self) -> None:
+        """Give the socket back; the client can not be used any more."""
+        self._endpoint.Close()
 
     def UpdatePeerList(self, peers: list[str]) -> None:
         """Ask these from now on. Raises ProgrammerError if it is no list."""
@@ -502,8 +508,11 @@ def Ask(
         news(up)
 
     client = new_client(_Observe)
-    client.SendRequest(request, coverage=coverage, async_=False)
-    timed_out, sent, received = client.WaitForReply(request.rsalt, timeout=timeout)
+    try:
+        client.SendRequest(request, coverage=coverage, async_=False)
+        timed_out, sent, received = client.WaitForReply(request.rsalt, timeout=timeout)
+    finally:
+        client.Close()
     _, best = store.GetResponse(request.rsalt)
     return Answer(
         reply=best.server_reply if best else None,
