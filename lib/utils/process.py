@@ -34,6 +34,8 @@ _KILLED_GRACE: Final = 1.0
 MCL_CURRENT: Final = 1
 MCL_FUTURE: Final = 2
 MCL_ONFAULT: Final = 4
+#: Bit number of the capability to lock any amount of memory.
+_CAP_IPC_LOCK: Final = 14
 
 #: Exit code of a child of RunInSeparateProcess whose function raised.
 _SEPARATE_PROCESS_ERROR: Final = 33
@@ -557,7 +559,7 @@ def Daemonize(logfile: str) -> "StartReport":
     sys.stderr.flush()
     if os.fork() != 0:
         os.close(write_fd)
-        _ExitAsReported(read_fd)
+        _ExitAsReported(read_fd, logfile)
     os.close(read_fd)
     os.setsid()
     # The second fork leaves a process that can never get a terminal again.
@@ -609,17 +611,17 @@ class StartReport:
         os.close(fd)
 
 
-def ParseStartReport(data: bytes) -> tuple[int, str]:
+def ParseStartReport(data: bytes, logfile: str) -> tuple[int, str]:
     """Exit code and error text from what a daemon wrote to its StartReport."""
     head, _, message = data.decode("utf-8", "replace").partition("\n")
     if not head.isdigit():
-        return constants.EXIT_FAILURE, "the daemon died while starting, see its log file"
+        return constants.EXIT_FAILURE, f"The daemon died while starting, see {logfile}"
     return int(head), message
 
 
-def _ExitAsReported(read_fd: int) -> NoReturn:
+def _ExitAsReported(read_fd: int, logfile: str) -> NoReturn:
     with open(read_fd, "rb") as fobj:
-        code, message = ParseStartReport(fobj.read())
+        code, message = ParseStartReport(fobj.read(), logfile)
     if message:
         sys.stderr.write(message.rstrip("\n") + "\n")
         sys.stderr.flush()
@@ -679,6 +681,10 @@ def Mlockall(onfault: bool = False) -> bool:
 
 
 def _LiftMemlockLimit() -> bool:
+    """Whether there is no limit for locked memory (any more)."""
+    # The capability comes with root's rights and makes the kernel ignore the limit.
+    if GetEffectiveCapabilities() & 1 << _CAP_IPC_LOCK:
+        return True
     infinity = resource.RLIM_INFINITY
     if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == infinity:
         return True
@@ -687,3 +693,16 @@ def _LiftMemlockLimit() -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def GetEffectiveCapabilities() -> int:
+    """Bit mask of this process's capabilities (capabilities(7)); 0 if it can't be found out."""
+    try:
+        status = io.ReadFile("/proc/self/status")
+    except OSError:
+        return 0
+    for line in status.splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            return int(value, 16)
+    return 0
