@@ -251,11 +251,17 @@ def _UidsInUse() -> set[int]:
             raise errors.LockError(
                 f"Can't tell which user-ids are in use: process {pid}: {err}"
             ) from err
-        for line in status.splitlines():
-            if line.startswith(b"Uid:"):
-                uids.update(int(uid) for uid in line.split()[1:])
-                break
+        uids.update(_UidsOfStatus(status))
     return uids
+
+
+def _UidsOfStatus(status: bytes) -> list[int]:
+    """All four user-ids in C{/proc/<pid>/status}; none if the process is dead and only unburied."""
+    fields = dict(line.partition(b":")[::2] for line in status.splitlines())
+    # The first thread may have ended before the others.
+    if fields.get(b"State", b"").split()[:1] == [b"Z"] and int(fields.get(b"Threads", 0)) <= 1:
+        return []
+    return [int(uid) for uid in fields.get(b"Uid", b"").split()]
 
 
 def _TakenNames() -> set[int]:

@@ -160,7 +160,7 @@ class KVMHypervisor(hv_base.BaseHypervisor):
         """Run QEMU and let the guest go once everything around it is there."""
         conf_hvp, up_hvp = instance.hvparams, data.hvparams
         password = None
-        if conf_hvp[constants.HV_VNC_PASSWORD_FILE]:
+        if up_hvp[constants.HV_VNC_BIND_ADDRESS] and conf_hvp[constants.HV_VNC_PASSWORD_FILE]:
             password = kvm_files.ReadPassword(_NodePath(conf_hvp[constants.HV_VNC_PASSWORD_FILE]))
         nics = [kvm_net.NicSpec.FromDict(nic) for nic in data.nics]
         reason = kvm_net.UserNetworkReason(nics)

@@ -37,6 +37,9 @@ _DISK_MODELS: Final = {
     constants.HT_DISK_IDE: "ide-hd",
     constants.HT_DISK_SCSI: "scsi-hd",
 }
+#: Two cables with two devices each; AHCI has a cable for each device.
+_IDE_SLOTS: Final = 4
+_AHCI_SLOTS: Final = 6
 #: disk_cache -> (bypass the page cache of the node, guest sees a write cache)
 _CACHE_MODES: Final = {
     constants.HT_CACHE_NONE: (True, True),
@@ -162,6 +165,8 @@ def _Disks(caps: Capabilities, guest: GuestSpec, hvp: HvParams) -> list[str]:
             *_File(disk),
         ]
         device = [model, f"drive=blk{index}", f"id=disk{index}"]
+        if disk_type == constants.HT_DISK_IDE:
+            device.append(_IdeSlot(caps, guest, index))
         if write_cache is not None:
             device.append(f"write-cache={_OnOff(write_cache)}")
         if index == 0:
@@ -172,11 +177,27 @@ def _Disks(caps: Capabilities, guest: GuestSpec, hvp: HvParams) -> list[str]:
     if guest.cdrom is not None:
         model = "scsi-cd" if disk_type == constants.HT_DISK_SCSI else "ide-cd"
         device = [model, "drive=blkcd0", "id=cdrom0"]
+        if model == "ide-cd":
+            # Behind the disks, which keep their names whether there is a CD or not.
+            used = len(guest.disks) if disk_type == constants.HT_DISK_IDE else 0
+            device.append(_IdeSlot(caps, guest, used))
         if boot_order == constants.HT_BO_CDROM:
             device.append("bootindex=1")
         blockdev = ["driver=raw", "node-name=blkcd0", "read-only=on", *_File(guest.cdrom)]
         words += ["-blockdev", ",".join(blockdev), "-device", ",".join(device)]
     return words
+
+
+def _IdeSlot(caps: Capabilities, guest: GuestSpec, number: int) -> str:
+    """Where an IDE device is plugged in; QEMU would not look beyond the first cable."""
+    is_ahci = "q35" in caps.machine
+    slots = _AHCI_SLOTS if is_ahci else _IDE_SLOTS
+    if number >= slots:
+        raise errors.HypervisorError(
+            f"Instance {guest.name} has more IDE devices than the {slots} that are possible; use"
+            f" {constants.HV_DISK_TYPE}={constants.HT_DISK_PARAVIRTUAL}"
+        )
+    return f"bus=ide.{number}" if is_ahci else f"bus=ide.{number // 2},unit={number % 2}"
 
 
 def _CacheMode(disk: DiskSpec, mode: str) -> tuple[bool | None, bool | None]:
@@ -257,8 +278,9 @@ def BuildVnc(guest: GuestSpec, hvp: HvParams) -> str:
     address = hvp[constants.HV_VNC_BIND_ADDRESS]
     if not address:
         return ""
+    password = ["password=on"] if hvp[constants.HV_VNC_PASSWORD_FILE] else []
     if address.startswith("/"):
-        return f"unix:{EscapeValue(f'{address}/{guest.name}.vnc')}"
+        return ",".join([f"unix:{EscapeValue(f'{address}/{guest.name}.vnc')}", *password])
     if guest.network_port is None or guest.network_port <= VNC_BASE_PORT:
         raise errors.HypervisorError(
             f"Instance {guest.name} has {constants.HV_VNC_BIND_ADDRESS}={address} but its network"
@@ -268,9 +290,7 @@ def BuildVnc(guest: GuestSpec, hvp: HvParams) -> str:
     options = [f":{display}" if address == "0.0.0.0" else f"{address}:{display}"]
     if _HasVncTls(hvp):
         options.append("tls-creds=vnctls0")
-    if hvp[constants.HV_VNC_PASSWORD_FILE]:
-        options.append("password=on")
-    return ",".join(options)
+    return ",".join([*options, *password])
 
 
 # Network cards

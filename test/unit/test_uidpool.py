@@ -174,6 +174,25 @@ class TestRequest:
             child.communicate(b"\n")
 
 
+class TestProcessStatus:
+    """UP1: every one of a process' user-ids counts, those of the dead do not."""
+
+    STATUS = (
+        b"Name:\tqemu\nState:\t%s\nTgid:\t7\nUid:\t1\t2\t3\t4\nGid:\t5\t5\t5\t5\nThreads:\t%d\n"
+    )
+
+    @pytest.mark.parametrize(
+        ("state", "threads", "uids"),
+        [
+            (b"S (sleeping)", 5, [1, 2, 3, 4]),
+            (b"Z (zombie)", 1, []),
+            (b"Z (zombie)", 2, [1, 2, 3, 4]),
+        ],
+    )
+    def test_uids(self, state, threads, uids):
+        assert uidpool._UidsOfStatus(self.STATUS % (state, threads)) == uids
+
+
 class TestRelease:
     """UP1: what was released can be had again; releasing never takes an id from its new owner."""
 
