@@ -89,8 +89,8 @@ class FileStorage(BlockDev):
         new_size = self._Stat().st_size + amount * _MEBIBYTE
         try:
             os.truncate(self._path, new_size)
-        except OSError as err:
-            Fail(f"Can't grow file disk {self._path} to {new_size} bytes: {err.strerror}")
+        except (OSError, OverflowError) as err:
+            Fail(f"Can't grow file disk {self._path} to {new_size} bytes: {err}")
 
     def GetActualSize(self) -> int:
         """Length of the file in bytes."""
@@ -128,9 +128,9 @@ class FileStorage(BlockDev):
             os.ftruncate(fd, size * _MEBIBYTE)
             os.fsync(fd)
             io.SyncDirectory(os.path.dirname(path))
-        except OSError as err:
+        except (OSError, OverflowError) as err:
             os.unlink(path)
-            Fail(f"Can't create file disk {path} of {size} MiB: {err.strerror}")
+            Fail(f"Can't create file disk {path} of {size} MiB: {err}")
         finally:
             os.close(fd)
         return cls(unique_id, children, size, rt)
