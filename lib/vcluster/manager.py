@@ -184,19 +184,25 @@ class VirtualCluster:
 
     def _MakeRoot(self, node: VirtualNode) -> None:
         root = self.layout.Root(node)
-        for name in ("etc/ganeti", "var/lib/ganeti", "var/log/ganeti", "var/run", "srv/ganeti"):
-            os.makedirs(os.path.join(root, name))
-        files = {"etc/hosts": self.layout.HostsFile()}
+        for path in (
+            pathutils.CONF_DIR,
+            pathutils.DATA_DIR,
+            pathutils.LOG_DIR,
+            pathutils.RUN_DIR,
+            os.path.dirname(pathutils.DEFAULT_FILE_STORAGE_DIR),
+        ):
+            os.makedirs(root + path, exist_ok=True)
+        files = {pathutils.ETC_HOSTS: self.layout.HostsFile()}
         if node == self.layout.nodes[0]:
             password = self._rt.random.token_hex(8)
-            files["var/lib/ganeti/rapi_users"] = f"{RAPI_USER} {password} write\n"
-        for name, content in files.items():
-            self._rt.files.write(os.path.join(root, name), content.encode(), mode=0o600)
-        osdefs.Install(os.path.join(root, "srv/ganeti/os"))
+            files[pathutils.RAPI_USERS_FILE] = f"{RAPI_USER} {password} write\n"
+        for path, content in files.items():
+            self._rt.files.write(root + path, content.encode(), mode=0o600)
+        osdefs.Install(root + pathutils.OS_SEARCH_PATH[0])
 
     def RapiPassword(self) -> str:
         """Password of the RAPI user."""
-        path = os.path.join(self.layout.Root(self.layout.nodes[0]), "var/lib/ganeti/rapi_users")
+        path = self.layout.Root(self.layout.nodes[0]) + pathutils.RAPI_USERS_FILE
         with open(path, encoding="utf-8") as fobj:
             return fobj.read().split()[1]
 
@@ -214,7 +220,7 @@ class VirtualCluster:
         kept = []
         for node in self.layout.nodes:
             root = self.layout.Root(node)
-            logs = os.path.join(root, "var/log/ganeti")
+            logs = root + pathutils.LOG_DIR
             if keep_logs and os.path.isdir(logs):
                 target = os.path.join(directory, "logs", node.name)
                 shutil.rmtree(target, ignore_errors=True)
@@ -248,7 +254,7 @@ class VirtualCluster:
 
     def DaemonPids(self, node: VirtualNode) -> dict[str, int]:
         """The daemons that run on a node: name -> process id."""
-        directory = self.layout.Root(node) + "/var/run/ganeti"
+        directory = self.layout.Root(node) + pathutils.RUN_GANETI_DIR
         pids = {}
         for name in _DAEMONS:
             pid = process.GetPidFileHolder(os.path.join(directory, f"{name}.pid"))
