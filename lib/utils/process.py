@@ -1,4 +1,4 @@
-"""Running programs, looking after processes, pid files, becoming a daemon.
+"""Running programs, looking after processes, pid files.
 
 Programs are always started from a list of arguments, never through a shell.
 
@@ -7,35 +7,52 @@ file or a pid that was given to somebody else is never taken for a running daemo
 """
 
 import contextlib
-import errno
 import fcntl
 import logging
 import os
-import resource
 import select
 import signal
 import socket
-import stat
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final, NoReturn
 
 from .. import constants, errors, pathutils
 from . import io, text
+from .detach import CloseFDs, Daemonize, ParseStartReport, StartReport
+from .memory import Mlockall
+
+__all__ = [
+    "BuildCmdEnvironment",
+    "CloseFDs",
+    "Daemonize",
+    "DisableFork",
+    "EnsureDaemon",
+    "GetPidFileHolder",
+    "GetSocketCredentials",
+    "IsExecutable",
+    "IsProcessAlive",
+    "KillProcess",
+    "Mlockall",
+    "ParseStartReport",
+    "PidFile",
+    "ReadPidFile",
+    "RunCmd",
+    "RunInSeparateProcess",
+    "RunInteractive",
+    "RunParts",
+    "RunResult",
+    "StartDaemonProcess",
+    "StartReport",
+]
 
 #: A program that is told to end by a time-out gets this long before it is killed (seconds).
 _TIMEOUT_GRACE: Final = 5.0
 #: After KILL, output is waited for no longer than this: a grandchild may hold the pipe.
 _KILLED_GRACE: Final = 1.0
-
-MCL_CURRENT: Final = 1
-MCL_FUTURE: Final = 2
-MCL_ONFAULT: Final = 4
-#: Bit number of the capability to lock any amount of memory.
-_CAP_IPC_LOCK: Final = 14
 
 #: Exit code of a child of RunInSeparateProcess whose function raised.
 _SEPARATE_PROCESS_ERROR: Final = 33
@@ -540,169 +557,3 @@ class PidFile:
 
     def __exit__(self, *_: object) -> None:
         self.Release()
-
-
-# Becoming a daemon
-
-
-def Daemonize(logfile: str) -> "StartReport":
-    """Go on as a daemon: own session, no terminal, directory /, umask 077, output to the log file.
-
-    Returns only in the daemon. The process that called waits for the daemon's report and exits
-    with its code; error texts go to its standard error.
-
-    Raises: OSError if the log file can't be opened (before anything is changed).
-    """
-    log_fd = os.open(logfile, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    read_fd, write_fd = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if os.fork() != 0:
-        os.close(write_fd)
-        _ExitAsReported(read_fd, logfile)
-    os.close(read_fd)
-    os.setsid()
-    # The second fork leaves a process that can never get a terminal again.
-    if os.fork() != 0:
-        os._exit(0)
-    os.chdir("/")
-    os.umask(0o077)
-    null_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    os.dup2(null_fd, 0)
-    os.dup2(log_fd, 1)
-    os.dup2(log_fd, 2)
-    for fd in (null_fd, log_fd):
-        if fd > 2:
-            os.close(fd)
-    return StartReport(write_fd)
-
-
-class StartReport:
-    """A daemon's way to tell its starter how the start went; None as descriptor = foreground.
-
-    Ok or Failed are called once; later calls have no effect. A daemon that dies without a word
-    counts as failed.
-    """
-
-    def __init__(self, fd: int | None = None) -> None:
-        self._fd = fd
-
-    @property
-    def detached(self) -> bool:
-        """Whether somebody waits for the report; false in the foreground and after it."""
-        return self._fd is not None
-
-    def Ok(self) -> None:
-        """The daemon runs: the starter exits with code 0."""
-        self._Send(b"0\n")
-
-    def Failed(self, message: str, code: int = constants.EXIT_FAILURE) -> None:
-        """The daemon will not run: the starter shows the message and exits with the code."""
-        if self._fd is None:
-            return
-        self._Send(f"{code}\n{message}".encode("utf-8", "backslashreplace"))
-
-    def _Send(self, data: bytes) -> None:
-        if self._fd is None:
-            return
-        fd, self._fd = self._fd, None
-        with contextlib.suppress(BrokenPipeError):
-            io.WriteAll(fd, data)
-        os.close(fd)
-
-
-def ParseStartReport(data: bytes, logfile: str) -> tuple[int, str]:
-    """Exit code and error text from what a daemon wrote to its StartReport."""
-    head, _, message = data.decode("utf-8", "replace").partition("\n")
-    if not head.isdigit():
-        return constants.EXIT_FAILURE, f"The daemon died while starting, see {logfile}"
-    return int(head), message
-
-
-def _ExitAsReported(read_fd: int, logfile: str) -> NoReturn:
-    with open(read_fd, "rb") as fobj:
-        code, message = ParseStartReport(fobj.read(), logfile)
-    if message:
-        sys.stderr.write(message.rstrip("\n") + "\n")
-        sys.stderr.flush()
-    # No exit handlers: what they clean up belongs to the daemon now.
-    os._exit(code)
-
-
-def CloseFDs(keep: Collection[int] = ()) -> None:
-    """Close all descriptors from 3 on, except the given ones."""
-    limit = os.sysconf("SC_OPEN_MAX")
-    start = 3
-    for fd in sorted(fd for fd in keep if fd >= start):
-        os.closerange(start, fd)
-        start = fd + 1
-    os.closerange(start, max(limit, start))
-
-
-def ResetStandardStreams() -> None:
-    """Give descriptors 0 to 2 something to point at, so that no file ever gets their numbers."""
-    for fd in range(3):
-        try:
-            stat.S_IFMT(os.fstat(fd).st_mode)
-        except OSError as err:
-            if err.errno != errno.EBADF:
-                raise
-            os.open(os.devnull, os.O_RDWR)
-
-
-def Mlockall(onfault: bool = False) -> bool:
-    """Lock the memory of this process, now and in future (not that of its children).
-
-    Arguments: onfault = lock pages when they are first used instead of all at once.
-
-    Returns: whether it worked; failure is logged, since the process works without, only less
-    surely when the disk is gone.
-
-    Raises: NoCtypesError if the C library can't be called.
-    """
-    try:
-        import ctypes
-
-        libc = ctypes.CDLL("libc.so.6", use_errno=True)
-    except (ImportError, OSError) as err:
-        raise errors.NoCtypesError(
-            f"Can't lock memory, the C library can't be called: {err}"
-        ) from err
-    if not _LiftMemlockLimit():
-        # Under a limit the lock might succeed, and later allocations fail.
-        logging.warning("Not locking memory: the limit (ulimit -l) is finite and can't be lifted")
-        return False
-    flags = MCL_CURRENT | MCL_FUTURE | (MCL_ONFAULT if onfault else 0)
-    if libc.mlockall(flags) != 0:
-        logging.error("Can't lock memory (mlockall): %s", os.strerror(ctypes.get_errno()))
-        return False
-    logging.debug("Memory is locked (mlockall flags %s)", flags)
-    return True
-
-
-def _LiftMemlockLimit() -> bool:
-    """Whether there is no limit for locked memory (any more)."""
-    # The capability comes with root's rights and makes the kernel ignore the limit.
-    if GetEffectiveCapabilities() & 1 << _CAP_IPC_LOCK:
-        return True
-    infinity = resource.RLIM_INFINITY
-    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == infinity:
-        return True
-    try:
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (infinity, infinity))
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def GetEffectiveCapabilities() -> int:
-    """Bit mask of this process's capabilities (capabilities(7)); 0 if it can't be found out."""
-    try:
-        status = io.ReadFile("/proc/self/status")
-    except OSError:
-        return 0
-    for line in status.splitlines():
-        name, _, value = line.partition(":")
-        if name == "CapEff":
-            return int(value, 16)
-    return 0

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from ganeti import constants, errors, pathutils
-from ganeti.utils import io, process
+from ganeti.utils import io, memory, process
 
 
 def _Sh(script, **kwargs):
@@ -432,5 +432,5 @@ class TestMlockall:
         assert int(locked) > 1000
 
     def testFiniteLimitIsNotRisked(self, monkeypatch):
-        monkeypatch.setattr(process, "_LiftMemlockLimit", lambda: False)
+        monkeypatch.setattr(memory, "_LiftMemlockLimit", lambda: False)
         assert process.Mlockall() is False
