@@ -138,7 +138,7 @@ class LogicalUnit:
         self.tasklets: list[Tasklet] | None = None
         self._ssh: ssh.SshRunner | None = None
 
-        if not isinstance(getattr(op, "debug_level", None), int):
+        if not op.IsSet("debug_level"):
             self.op.debug_level = 0
 
         for name in self._OP_REQP:
