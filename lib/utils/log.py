@@ -89,6 +89,17 @@ class LogFileHandler(logging.Handler):
         super().close()
 
 
+class _SyslogHandler(logging.handlers.SysLogHandler):
+    """Sends to syslog; what it does not take, for it is being restarted, is lost."""
+
+    def __init__(self, path: str) -> None:
+        os.stat(path)  # the library would not complain before the first record
+        super().__init__(path, logging.handlers.SysLogHandler.LOG_DAEMON)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Do nothing: standard error is the log file, which has the record already."""
+
+
 def _OpenForAppending(file_name: str) -> int:
     return os.open(file_name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
@@ -156,9 +167,7 @@ def SetupLogging(
 
     if syslog in (constants.SYSLOG_YES, constants.SYSLOG_ONLY):
         try:
-            syslog_handler = logging.handlers.SysLogHandler(
-                syslog_socket, logging.handlers.SysLogHandler.LOG_DAEMON
-            )
+            syslog_handler = _SyslogHandler(syslog_socket)
         except OSError:
             if syslog == constants.SYSLOG_ONLY and not stderr_logging:
                 raise
