@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .. import config, locking, objects, pathutils, rpc, runtime
+from .. import config, locking, objects, pathutils, rpc
 from ..config import fake as config_fake
+from ..runtime import Runtime
 from ..runtime.fake import MemoryFiles
 from .queue import JobQueue
 
@@ -121,11 +122,9 @@ class FakeMaster:
     glm: locking.GanetiLockManager
     jobqueue: JobQueue
     rpc: Any
-    runtime: runtime.Runtime
+    runtime: Runtime
 
-    def __init__(
-        self, rt: runtime.Runtime, cfg: config.ConfigWriter, rpc_: Any, num_workers: int
-    ) -> None:
+    def __init__(self, rt: Runtime, cfg: config.ConfigWriter, rpc_: Any, num_workers: int) -> None:
         self.runtime = rt
         self.cfg = cfg
         self.rpc = rpc_
@@ -148,7 +147,7 @@ class FakeMaster:
 
 
 def NewMaster(
-    rt: runtime.Runtime,
+    rt: Runtime,
     nodes: int = 1,
     instances: Sequence[str] = (),
     num_workers: int = 3,

@@ -123,20 +123,20 @@ class JobQueue:
         self._drained = jstore.IsQueueDrained(self._rt)
         self._replicator = replication.Replicator(context.rpc, self._rt)
         self._store = store.JobStore(self._replicator, self._rt)
-        recovered = self._Load()
-        self._last_id = self._FindLastId()
+        ids = jstore.ListJobIds(self._rt)
+        self._last_id = self._FindLastId(ids)
+        recovered = self._Load(ids)
         self._AddFirstTargets()
         for job in recovered:
             self.Persist(job)
 
     # Loading
 
-    def _Load(self) -> list[QueuedJob]:
-        """Read all jobs.
+    def _Load(self, ids: Sequence[int]) -> list[QueuedJob]:
+        """Read these jobs.
 
         @return: those that had to be changed
         """
-        ids = jstore.ListJobIds(self._rt)
         logging.info("Loading %d jobs", len(ids))
         changed = []
         last_time = self._rt.clock.monotonic()
@@ -163,14 +163,16 @@ class JobQueue:
             self._store.Rename([(jstore.GetJobPath(job_id), path)])
             return None
 
-    def _FindLastId(self) -> int:
+    def _FindLastId(self, ids: Sequence[int]) -> int:
         """The last job id given out.
+
+        @param ids: of all job files, also of broken ones
 
         The serial file is written without waiting for the disk, since the jobs themselves tell.
         """
         return max(
             jstore.ReadSerial(self._rt) or 0,
-            max(self._jobs, default=0),
+            max(ids, default=0),
             jstore.FindLastArchivedJobId(self._rt) or 0,
         )
 
@@ -245,8 +247,11 @@ class JobQueue:
         self._dependents.setdefault(job_id, set()).add(dependent.id)
         return True
 
-    def JobEnded(self, job: QueuedJob) -> None:
-        """A job has reached its final state: write it, then tell everybody."""
+    def JobEnded(self, job: QueuedJob) -> store.Ticket:
+        """A job has reached its final state: write it, then tell everybody.
+
+        @return: tells when it is written
+        """
         logging.info("Finished job %d, status = %s", job.id, job.CalcStatus())
 
         def _Written() -> None:
@@ -260,6 +265,7 @@ class JobQueue:
 
         written = self.Persist(job)
         written.AddDoneCallback(_Written)
+        return written
 
     def GetJobStatus(self, job_id: int) -> str | None:
         """Status of a job, also of an archived one; None if there is none."""
@@ -396,13 +402,15 @@ class JobQueue:
             job = self._FindUnlocked(job_id)
             if job is None:
                 return [False, f"Job {job_id} not found"]
-            was_final = job.final
             success, text = job.RequestCancel(self.Now())
-        if success and job.final and not was_final:
-            self.JobEnded(job)
-        elif success:
-            self.PersistLazily(job)
-            self.NotifyChange(job)
+        if success:
+            # Who was told so must not find it done after a crash.
+            if job.final:
+                self.JobEnded(job).Wait()
+            else:
+                written = self.Persist(job)
+                self.NotifyChange(job)
+                written.Wait()
         return [success, text]
 
     def ChangeJobPriority(self, job_id: object, priority: int) -> list[Any]:
