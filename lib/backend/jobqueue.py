@@ -50,7 +50,7 @@ def InitQueue() -> None:
 
 
 @contextlib.contextmanager
-def _QueueLock(timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+def _QueueLock(timeout: float) -> Iterator[None]:
     try:
         lock = jstore.OpenQueueLock()
     except (OSError, errors.GenericError) as err:
@@ -73,7 +73,7 @@ def JobQueueUpdate(
     """
     _CheckQueueFile(path)
     content = _Decode(encoded)
-    with _QueueLock():
+    with _QueueLock(LOCK_TIMEOUT):
         rt.files.write(path, content)
 
 
@@ -95,7 +95,7 @@ def JobQueueRename(
     for old, new in renames:
         _CheckQueueFile(old)
         _CheckQueueFile(new)
-    with _QueueLock():
+    with _QueueLock(LOCK_TIMEOUT):
         for old, new in renames:
             rt.files.rename(old, new, mkdir=True)
     return [None] * len(renames)
@@ -108,7 +108,7 @@ def JobQueuePurge() -> None:
     """
     if not os.path.isdir(pathutils.QUEUE_DIR):
         return
-    with _QueueLock():
+    with _QueueLock(LOCK_TIMEOUT):
         CleanDirectory(pathutils.QUEUE_DIR, exclude=[pathutils.JOB_QUEUE_LOCK_FILE])
         CleanDirectory(pathutils.JOB_QUEUE_ARCHIVE_DIR)
 
