@@ -70,7 +70,7 @@ class CommitEngine:
         self._fingerprint = fingerprint
         self._distributor = distributor
         self._myself = myself
-        self.lock = runtime.threads.Condition()
+        self.lock = runtime.threads.Condition(runtime.threads.Lock())
         self._writes: commit.Batcher[None] = commit.Batcher(self.lock, self._Write, self._Undo)
         self._sends: commit.Batcher[distribution.Report] = commit.Batcher(self.lock, self._Send)
         self._in_flight: Changes = {}
