@@ -3,9 +3,10 @@
 L{PipeCondition} is the one of the 2.1 design: waiters sleep in poll(2) on the read end of a pipe,
 and a notification closes the write end, which wakes all of them at once. Its reason is gone:
 Python 2 implemented C{Condition.wait(timeout)} by polling in short steps, Python 3 waits in the
-operating system. L{CountingCondition} is a plain condition plus the count of its waiters; it was
-the faster one when measured (test/bench/bench_conditions.py, doc/decisions/0003) and is what
-L{SharedLock<ganeti.locking.SharedLock>} waits on.
+operating system. L{CountingCondition} is a plain condition plus the count of its waiters and is
+what L{SharedLock<ganeti.locking.SharedLock>} waits on: it is the faster one in the common cases
+(test/bench/bench_conditions.py, doc/decisions/0003-condition-variable.md) and needs no file
+descriptors.
 
 The common contract:
 

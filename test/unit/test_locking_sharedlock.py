@@ -382,6 +382,20 @@ class TestTimeouts:
         assert world.Names("timeout") == ["x"]
 
     @Simulated
+    def testWakingUpForNothingEndsNoWait(self, world):
+        """A condition may wake its waiters at any time."""
+        world.lock.acquire()
+        world.Start(lambda: world.Acquire("x", EXCLUSIVE, timeout=10))
+        for _ in range(5):
+            with world.lock._mutex:
+                world.lock._queues[0].entries[0].condition.notifyAll()
+            world.rt.clock.sleep(1)
+        assert world.log == []
+        world.lock.release()
+        world.Join()
+        assert world.log == [("x", "got")]
+
+    @Simulated
     def testWaiterThatGivesUpWakesTheNext(self, world):
         """In 2.1 the sharer slept on until the next release."""
         world.lock.acquire(shared=1)
@@ -460,6 +474,25 @@ class TestQueue:
         world.Join()
         assert world.Names()[:2] == ["s1", "x"]
         assert sorted(world.Names()[2:]) == ["late0", "late1", "late2"]
+
+    @pytest.mark.parametrize("seed", range(30))
+    def testNotifiedGroupIsClosedBeforeItWakesUp(self, seed):
+        """The same for those that come while the notified ones are still on their way."""
+
+        def Main():
+            world = World(sim)
+            world.lock.acquire()
+            for i in range(3):
+                world.Start(world.Acquire, f"s{i}", SHARED, 1.0)
+            world.Start(world.Acquire, "x", EXCLUSIVE, 1.0)
+            world.lock.release()
+            # No pause here: the sharers above may or may not have the lock yet.
+            world.Acquire("late", SHARED)
+            assert sorted(world.Names()[:3]) == ["s0", "s1", "s2"]
+            assert world.Names()[3:] == ["x", "late"]
+
+        sim = Simulation(seed)
+        sim.Run(Main)
 
     @Simulated
     def testStreamOfSharersDoesNotStarveExclusive(self, world):

@@ -235,11 +235,12 @@ class TestDefer:
         pool = LogPool(sim, 0)
         order = []
 
-        def _Deferring(_):
+        def _Deferring(worker):
             order.append("deferring")
             if len(order) == 1:
                 raise workerpool.DeferTask(priority=10)
             if order.count("deferring") == 2:
+                worker.pool.AddTask("Call", lambda _: order.append("added"), priority=5)
                 raise workerpool.DeferTask
 
         pool.AddTask("Call", _Deferring)
@@ -248,7 +249,7 @@ class TestDefer:
         pool.Resize(1)
         pool.Quiesce()
         # None keeps the priority of the deferral before, not that of the beginning.
-        assert order == ["deferring", "normal", "low", "deferring", "deferring"]
+        assert order == ["deferring", "normal", "low", "deferring", "added", "deferring"]
         pool.TerminateWorkers()
 
     @Simulated
