@@ -1,0 +1,358 @@
+"""Node daemons in memory for tests of logical units; shipped, as the other fakes are.
+
+C{world = fake.NewWorld(nodes=3)} has a master whose calls go to L{FakeNodes}: they keep instances
+and disk files as sets, answer as real ones would, and fail on demand. C{world.Run(op)} executes an
+opcode as a job would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import constants, mcpu, objects, opcodes, rpc, runtime
+from ..config import fake as config_fake
+from ..jqueue import fake as jqueue_fake
+from ..runtime import fake as runtime_fake
+
+
+@dataclass
+class FakeNode:
+    """What a node has.
+
+    @ivar running: instance -> its memory in MiB
+    @ivar disks: paths of its disk files
+    @ivar active: those that are assembled
+    @ivar oses: OS -> its variants
+    @ivar scripts: OS scripts that were run: (script, instance)
+    """
+
+    running: dict[str, int] = field(default_factory=dict)
+    disks: set[str] = field(default_factory=set)
+    active: set[str] = field(default_factory=set)
+    directories: set[str] = field(default_factory=set)
+    oses: dict[str, list[str]] = field(default_factory=lambda: {"noop": ["default", "other"]})
+    scripts: list[tuple[str, str]] = field(default_factory=list)
+    bridges: set[str] = field(default_factory=lambda: {"xen-br0"})
+    memory_free: int = 4096
+    left: bool = False
+    demoted: bool = False
+
+
+class FakeNodes(jqueue_fake.FakeRpc):
+    """All nodes of a cluster; see the module.
+
+    @ivar nodes: name -> its state
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__()
+        self.nodes = {name: FakeNode() for name in names}
+        self._failing: dict[str, str] = {}
+        self.offline: Callable[[str], bool] = lambda _: False
+
+    def Fail(self, call: str, message: str = "it broke") -> None:
+        """Let every call of that name fail."""
+        self._failing[call] = message
+
+    def Heal(self) -> None:
+        """No call fails any more."""
+        self._failing.clear()
+
+    def _One(self, call: str, name: str, fn: Callable[[FakeNode], Any]) -> rpc.RpcResult:
+        if self.offline(name):
+            return rpc.RpcResult(offline=True, call=call, node=name)
+        result = self._Answer(call, name)
+        if result.fail_msg:
+            return result
+        if call in self._failing:
+            return rpc.RpcResult([False, self._failing[call]], call=call, node=name)
+        node = self.nodes.setdefault(name, FakeNode())
+        try:
+            payload = fn(node)
+        except LookupError as err:
+            return rpc.RpcResult([False, str(err.args[0])], call=call, node=name)
+        return rpc.RpcResult([True, payload], call=call, node=name)
+
+    def _Many(
+        self, call: str, names: Sequence[str], fn: Callable[[FakeNode], Any]
+    ) -> dict[str, rpc.RpcResult]:
+        return {name: self._One(call, name, fn) for name in names}
+
+    # Nodes
+
+    def call_version(self, node_list: Sequence[str], **_: Any) -> dict[str, rpc.RpcResult]:
+        return self._Many("version", node_list, lambda _: constants.PROTOCOL_VERSION)
+
+    def call_node_info(
+        self, node_list: Sequence[str], vg_name: str | None, hypervisor: str
+    ) -> dict[str, rpc.RpcResult]:
+        return self._Many(
+            "node_info",
+            node_list,
+            lambda node: {
+                "memory_total": 8192,
+                "memory_free": node.memory_free - sum(node.running.values()),
+                "memory_dom0": 512,
+                "vg_size": 100000,
+                "vg_free": 50000,
+                "bootid": "boot",
+                "cpu_total": 4,
+                "cpu_nodes": 1,
+                "cpu_sockets": 1,
+            },
+        )
+
+    def call_node_leave_cluster(self, node: str, modify_ssh_setup: bool) -> rpc.RpcResult:
+        return self._One("node_leave_cluster", node, lambda item: setattr(item, "left", True))
+
+    def call_node_demote_from_mc(self, node: str) -> rpc.RpcResult:
+        return self._One("node_demote_from_mc", node, lambda item: setattr(item, "demoted", True))
+
+    def call_node_powercycle(self, node: str, hypervisor: str) -> rpc.RpcResult:
+        return self._One("node_powercycle", node, lambda _: "Reboot scheduled in 5 seconds")
+
+    def call_node_stop_master(self, node: str, stop_daemons: bool) -> rpc.RpcResult:
+        return self._One("node_stop_master", node, lambda _: None)
+
+    def call_node_verify(
+        self, node_list: Sequence[str], checks: Mapping[str, Any], cluster_name: str
+    ) -> dict[str, rpc.RpcResult]:
+        return self._Many("node_verify", node_list, lambda _: {constants.NV_NODELIST: {}})
+
+    def call_upload_file(self, node_list: Sequence[str], path: str) -> dict[str, rpc.RpcResult]:
+        return self._Many("upload_file", node_list, lambda _: None)
+
+    def call_bridges_exist(self, node: str, bridges: Sequence[str]) -> rpc.RpcResult:
+        def Check(item: FakeNode) -> None:
+            missing = sorted(set(bridges) - item.bridges)
+            if missing:
+                raise LookupError(f"Bridges not found: {', '.join(missing)}")
+
+        return self._One("bridges_exist", node, Check)
+
+    def call_hypervisor_validate_params(
+        self, node_list: Sequence[str], hypervisor: str, params: Mapping[str, Any]
+    ) -> dict[str, rpc.RpcResult]:
+        return self._Many("hypervisor_validate_params", node_list, lambda _: None)
+
+    def call_vg_list(self, node_list: Sequence[str]) -> dict[str, rpc.RpcResult]:
+        return self._Many("vg_list", node_list, lambda _: {"xenvg": 100000.0})
+
+    # Instances
+
+    def call_instance_list(
+        self, node_list: Sequence[str], hypervisors: Sequence[str]
+    ) -> dict[str, rpc.RpcResult]:
+        return self._Many("instance_list", node_list, lambda node: sorted(node.running))
+
+    def call_all_instances_info(
+        self, node_list: Sequence[str], hypervisors: Sequence[str]
+    ) -> dict[str, rpc.RpcResult]:
+        return self._Many(
+            "all_instances_info",
+            node_list,
+            lambda node: {
+                name: {"memory": memory, "vcpus": 1, "state": "---b-", "time": 0}
+                for name, memory in node.running.items()
+            },
+        )
+
+    def call_instance_info(self, node: str, name: str, hypervisor: str) -> rpc.RpcResult:
+        def Info(item: FakeNode) -> dict[str, Any]:
+            if name not in item.running:
+                return {}
+            return {"memory": item.running[name], "state": "---b-", "time": 0}
+
+        return self._One("instance_info", node, Info)
+
+    def call_instance_start(
+        self,
+        node: str,
+        instance: objects.Instance,
+        hvp: Mapping[str, Any] | None = None,
+        bep: Mapping[str, Any] | None = None,
+    ) -> rpc.RpcResult:
+        def Start(item: FakeNode) -> None:
+            item.running.setdefault(instance.name, (bep or {}).get(constants.BE_MEMORY, 128))
+
+        return self._One("instance_start", node, Start)
+
+    def call_instance_shutdown(
+        self, node: str, instance: objects.Instance, timeout: int
+    ) -> rpc.RpcResult:
+        return self._One(
+            "instance_shutdown", node, lambda item: item.running.pop(instance.name, None) and None
+        )
+
+    def call_instance_reboot(
+        self, node: str, instance: objects.Instance, reboot_type: str, timeout: int
+    ) -> rpc.RpcResult:
+        def Reboot(item: FakeNode) -> None:
+            if instance.name not in item.running:
+                raise LookupError("Cannot reboot instance that is not running")
+
+        return self._One("instance_reboot", node, Reboot)
+
+    def call_instance_os_add(
+        self, node: str, instance: objects.Instance, reinstall: bool, debug: int
+    ) -> rpc.RpcResult:
+        script = "reinstall" if reinstall else "create"
+        return self._One(
+            "instance_os_add", node, lambda item: item.scripts.append((script, instance.name))
+        )
+
+    def call_instance_run_rename(
+        self, node: str, instance: objects.Instance, old_name: str, debug: int
+    ) -> rpc.RpcResult:
+        return self._One(
+            "instance_run_rename",
+            node,
+            lambda item: item.scripts.append(("rename", instance.name)),
+        )
+
+    def call_os_get(self, node: str, name: str) -> rpc.RpcResult:
+        base_name = name.partition("+")[0]
+
+        def Get(item: FakeNode) -> objects.OS:
+            if base_name not in item.oses:
+                raise LookupError(f"Directory for OS {base_name} not found in search path")
+            return objects.OS(name=base_name, supported_variants=item.oses[base_name])
+
+        return self._One("os_get", node, Get)
+
+    def call_os_diagnose(self, node_list: Sequence[str]) -> dict[str, rpc.RpcResult]:
+        return self._Many(
+            "os_diagnose",
+            node_list,
+            lambda node: [
+                [name, f"/srv/ganeti/os/{name}", True, "", variants]
+                for name, variants in node.oses.items()
+            ],
+        )
+
+    # Disks
+
+    def call_file_storage_dir_create(self, node: str, path: str) -> rpc.RpcResult:
+        return self._One("file_storage_dir_create", node, lambda item: item.directories.add(path))
+
+    def call_file_storage_dir_remove(self, node: str, path: str) -> rpc.RpcResult:
+        return self._One(
+            "file_storage_dir_remove", node, lambda item: item.directories.discard(path)
+        )
+
+    def call_file_storage_dir_rename(self, node: str, old: str, new: str) -> rpc.RpcResult:
+        def Rename(item: FakeNode) -> None:
+            item.directories.remove(old)
+            item.directories.add(new)
+            item.disks = {path.replace(old + "/", new + "/") for path in item.disks}
+
+        return self._One("file_storage_dir_rename", node, Rename)
+
+    def call_blockdev_create(
+        self, node: str, disk: objects.Disk, size: int, owner: str, on_primary: bool, info: str
+    ) -> rpc.RpcResult:
+        def Create(item: FakeNode) -> Any:
+            item.disks.add(disk.logical_id[1])
+            return disk.logical_id
+
+        return self._One("blockdev_create", node, Create)
+
+    def call_blockdev_remove(self, node: str, disk: objects.Disk) -> rpc.RpcResult:
+        return self._One(
+            "blockdev_remove", node, lambda item: item.disks.discard(disk.logical_id[1])
+        )
+
+    def call_blockdev_assemble(
+        self, node: str, disk: objects.Disk, owner: str, as_primary: bool
+    ) -> rpc.RpcResult:
+        def Assemble(item: FakeNode) -> str:
+            if disk.logical_id[1] not in item.disks:
+                raise LookupError(f"File {disk.logical_id[1]} does not exist")
+            item.active.add(disk.logical_id[1])
+            path: str = disk.logical_id[1]
+            return path
+
+        return self._One("blockdev_assemble", node, Assemble)
+
+    def call_blockdev_shutdown(self, node: str, disk: objects.Disk) -> rpc.RpcResult:
+        return self._One(
+            "blockdev_shutdown", node, lambda item: item.active.discard(disk.logical_id[1])
+        )
+
+    def call_blockdev_grow(self, node: str, disk: objects.Disk, amount: int) -> rpc.RpcResult:
+        return self._One("blockdev_grow", node, lambda _: None)
+
+    def call_blockdev_find(self, node: str, disk: objects.Disk) -> rpc.RpcResult:
+        def Find(item: FakeNode) -> objects.BlockDevStatus | None:
+            if disk.logical_id[1] not in item.disks:
+                return None
+            return objects.BlockDevStatus(
+                dev_path=disk.logical_id[1],
+                is_degraded=False,
+                ldisk_status=constants.LDS_OKAY,
+            )
+
+        return self._One("blockdev_find", node, Find)
+
+    def call_blockdev_getmirrorstatus(
+        self, node: str, disks: Sequence[objects.Disk]
+    ) -> rpc.RpcResult:
+        return self._One(
+            "blockdev_getmirrorstatus",
+            node,
+            lambda _: [objects.BlockDevStatus(is_degraded=False) for _ in disks],
+        )
+
+
+class _Recorder(mcpu.OpExecCbBase):
+    def __init__(self) -> None:
+        self.log: list[str] = []
+
+    def Feedback(self, *args: Any) -> None:
+        self.log.append(str(args[-1]))
+
+
+class World:
+    """A cluster in memory; see the module.
+
+    @ivar master: context of the master daemon
+    @ivar rpc: the nodes
+    @ivar log: messages of the opcodes that were run
+    """
+
+    def __init__(self, nodes: int = 3, rt: runtime.Runtime | None = None) -> None:
+        names = [config_fake.NodeName(number) for number in range(1, nodes + 1)]
+        self.rpc = FakeNodes(names)
+        self.runtime = rt or runtime_fake.NewRuntime()
+        self.master = jqueue_fake.NewMaster(
+            self.runtime, nodes=nodes, rpc_=self.rpc, num_workers=1, start=False
+        )
+        self.rpc.offline = self._IsOffline
+        self.log: list[str] = []
+        self._jobs = 0
+
+    def _IsOffline(self, name: str) -> bool:
+        node = self.master.cfg.GetNodeInfo(name)
+        return node is not None and bool(node.offline)
+
+    @property
+    def cfg(self) -> Any:
+        """The configuration."""
+        return self.master.cfg
+
+    def Run(self, op: opcodes.OpCode) -> Any:
+        """Execute an opcode with a job's reservations; what it raises comes through."""
+        self._jobs += 1
+        recorder = _Recorder()
+        op.Validate(True)
+        try:
+            return mcpu.Processor(self.master, str(self._jobs)).ExecOpCode(op, recorder)
+        finally:
+            self.log = recorder.log
+
+
+def NewWorld(nodes: int = 3) -> World:
+    """A cluster of that many nodes, all of them candidates, the first one its master."""
+    return World(nodes)
