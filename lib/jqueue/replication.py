@@ -232,8 +232,10 @@ class Replicator:
         while True:
             with self._mutex:
                 while not candidate.pending and not candidate.removed and not self._ending:
-                    candidate.confirmed = self._group
-                    self._changed.notify_all()
+                    if candidate.confirmed != self._group:
+                        candidate.confirmed = self._group
+                        # Who waits for that; only once, or the candidates would wake each other.
+                        self._changed.notify_all()
                     self._changed.wait()
                 if candidate.removed or (self._ending and not candidate.pending):
                     return
