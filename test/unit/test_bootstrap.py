@@ -1,0 +1,168 @@
+"""Bringing up clusters and nodes: the checks that need no host, and the secrets."""
+
+import os
+import stat
+
+import pytest
+
+from ganeti import bootstrap, constants, errors, objects, pathutils
+from ganeti.tools import node_setup
+
+NODE = "node1.example.com"
+
+
+def Params(**values):
+    return bootstrap.InitParams(
+        **{"cluster_name": "cluster.example.com", "enabled_hypervisors": ["fake"], **values}
+    )
+
+
+class TestCheckInitSyntax:
+    """BASE1: the syntactic checks of cluster init, each naming what is wrong."""
+
+    def test_all_parameters_are_filled(self):
+        checked = bootstrap.CheckInitSyntax(
+            Params(
+                beparams={"memory": "1g"},
+                hvparams={"kvm": {"kernel_path": ""}},
+                mac_prefix="AA:00:11",
+            )
+        )
+        assert set(checked.hvparams) == set(constants.HYPER_TYPES)
+        assert checked.hvparams["kvm"]["kernel_path"] == ""
+        assert checked.hvparams["xen-pvm"]["root_path"] == "/dev/sda1"
+        assert checked.beparams == {"memory": 1024, "vcpus": 1, "auto_balance": True}
+        assert checked.nicparams["mode"] == "bridged"
+        assert checked.mac_prefix == "aa:00:11"
+
+    @pytest.mark.parametrize(
+        ("values", "fragment"),
+        [
+            ({"enabled_hypervisors": []}, "--enabled-hypervisors"),
+            ({"enabled_hypervisors": ["vmx"]}, "'vmx'"),
+            ({"enabled_hypervisors": ["fake", "fake"]}, "none twice"),
+            ({"mac_prefix": "zz:00:00"}, "'zz:00:00'"),
+            ({"mac_prefix": "01:00:00"}, "unicast"),
+            ({"candidate_pool_size": 0}, "at least 1"),
+            ({"secondary_ip": "1.2.3"}, "'1.2.3'"),
+            ({"file_storage_dir": "relative"}, "'relative'"),
+            ({"file_storage_dir": "/a/../b"}, "normalized"),
+            ({"hvparams": {"vmx": {}}}, "'vmx'"),
+            ({"hvparams": {"kvm": {"nosuch": 1}}}, "nosuch"),
+            ({"hvparams": {"kvm": {"disk_cache": "lots"}}}, "lots"),
+            ({"beparams": {"memory": "lots"}}, "lots"),
+            ({"beparams": {"nosuch": 1}}, "nosuch"),
+            ({"nicparams": {"mode": "x"}}, "'x'"),
+            ({"nicparams": {"link": ""}}, "link"),
+        ],
+    )
+    def test_refused(self, values, fragment):
+        with pytest.raises(errors.OpPrereqError) as caught:
+            bootstrap.CheckInitSyntax(Params(**values))
+        text, code = caught.value.args
+        assert code == errors.ECODE_INVAL
+        assert fragment in text
+
+
+class TestConfiguration:
+    """UU1: cluster and first node have UUIDs and times from the beginning."""
+
+    def test_new(self):
+        ip = bootstrap.CheckInitSyntax(Params(uid_pool=[(10, 20)]))
+        place = bootstrap._Place(NODE, "192.0.2.1", "192.0.2.1", ip.cluster_name, "192.0.2.9")
+        data = bootstrap.BuildConfiguration(ip, place, "AAAA", 1234.5)
+        node = data.nodes[NODE]
+        assert data.cluster.uuid != node.uuid
+        assert (node.ctime, node.mtime, data.cluster.ctime) == (1234.5, 1234.5, 1234.5)
+        assert node.master_candidate
+        assert data.cluster.highest_used_port == 10999
+        again = objects.ConfigData.FromDict(data.ToDict())
+        assert again.cluster.uid_pool == [[10, 20]]
+        assert again.serial_no == 1
+
+
+class TestCrypto:
+    """CF1: secrets are private from their first byte; made when asked for or missing."""
+
+    def Make(self, tmp_path, *flags, **kwargs):
+        return [
+            os.path.basename(path)
+            for path in bootstrap.GenerateClusterCrypto(
+                *flags,
+                nodecert_file=str(tmp_path / "server.pem"),
+                rapicert_file=str(tmp_path / "rapi.pem"),
+                hmackey_file=str(tmp_path / "hmac.key"),
+                **kwargs,
+            )
+        ]
+
+    def test_missing_ones_are_made(self, tmp_path):
+        assert self.Make(tmp_path, False, False, False) == ["server.pem", "hmac.key", "rapi.pem"]
+        for name in ("server.pem", "hmac.key", "rapi.pem"):
+            assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o400
+        key = (tmp_path / "hmac.key").read_text()
+        assert len(key) == 41
+        assert int(key, 16)
+        assert self.Make(tmp_path, False, False, False) == []
+
+    def test_asked_ones_are_replaced_and_kept(self, tmp_path):
+        self.Make(tmp_path, True, False, False)
+        before = (tmp_path / "hmac.key").read_text()
+        assert self.Make(tmp_path, False, False, True) == ["hmac.key"]
+        assert (tmp_path / "hmac.key").read_text() != before
+        backups = [name for name in os.listdir(tmp_path) if name.startswith("hmac.key.backup-")]
+        assert len(backups) == 1
+        assert (tmp_path / backups[0]).read_text() == before
+
+    def test_supplied_certificate(self, tmp_path):
+        self.Make(tmp_path, False, False, False)
+        pem = (tmp_path / "server.pem").read_text()
+        assert self.Make(tmp_path, False, False, False, rapi_cert_pem=pem) == ["rapi.pem"]
+        assert (tmp_path / "rapi.pem").read_text() == pem
+
+
+def Request(**values):
+    return {
+        "cluster_name": "cluster.example.com",
+        "node_name": NODE,
+        "protocol": constants.PROTOCOL_VERSION,
+        "files": {"server.pem": "a\n", "rapi.pem": "b\n", "hmac.key": "c\n"},
+        **values,
+    }
+
+
+class TestNodeSetup:
+    """What a new node is told is checked before anything is written."""
+
+    def test_good(self):
+        files = node_setup.CheckRequest(Request(), NODE, None)
+        assert files == {
+            pathutils.NODED_CERT_FILE: "a\n",
+            pathutils.RAPI_CERT_FILE: "b\n",
+            pathutils.CONFD_HMAC_KEY: "c\n",
+        }
+        assert node_setup.CheckRequest(Request(), NODE, "cluster.example.com")
+
+    @pytest.mark.parametrize(
+        ("request_", "fragment"),
+        [
+            ([], "JSON object"),
+            (Request(cluster_name=1), "'cluster_name'"),
+            (Request(protocol="30"), "'protocol'"),
+            (Request(protocol=29), "protocol 29"),
+            (Request(node_name="node2.example.com"), "node2.example.com"),
+            (Request(files=None), "'files'"),
+            (Request(files={"server.pem": "a\n"}), "hmac.key"),
+            (Request(files={**Request()["files"], "/etc/passwd": "x\n"}), "exactly"),
+            (Request(files={**Request()["files"], "hmac.key": "no newline"}), "hmac.key"),
+            (Request(files={**Request()["files"], "rapi.pem": 5}), "rapi.pem"),
+        ],
+    )
+    def test_refused(self, request_, fragment):
+        with pytest.raises(errors.OpPrereqError) as caught:
+            node_setup.CheckRequest(request_, NODE, None)
+        assert fragment in caught.value.args[0]
+
+    def test_node_of_another_cluster(self):
+        with pytest.raises(errors.OpPrereqError, match=r"other\.example\.com"):
+            node_setup.CheckRequest(Request(), NODE, "other.example.com")

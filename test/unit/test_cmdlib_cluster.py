@@ -1,0 +1,216 @@
+"""Operations on the cluster: parameters, destruction, redistribution, what it tells of itself."""
+
+import pytest
+
+from ganeti import constants, errors, opcodes, pathutils
+from ganeti.cmdlib import ancillary, cluster, fake, query
+from ganeti.config import fake as config_fake
+
+NODE1, NODE2 = "node1.example.com", "node2.example.com"
+
+
+@pytest.fixture
+def world():
+    return fake.NewWorld(2)
+
+
+def SetParams(world, **values):
+    world.Run(opcodes.OpClusterSetParams(**values))
+    return world.cfg.GetClusterInfo()
+
+
+class TestUidPool:
+    """UP2: replace, add, remove; whole ranges only."""
+
+    def test_operations(self):
+        compute = cluster.ComputeUidPool
+        assert compute([[1, 5]], None, [[10, 20]], None) == [[1, 5], [10, 20]]
+        assert compute([[1, 5], [10, 20]], None, None, [[1, 5]]) == [[10, 20]]
+        assert compute([[1, 5]], [], None, None) == []
+        assert compute([[1, 5]], [[7, 7]], [[9, 9]], [[7, 7]]) == [[9, 9]]
+
+    @pytest.mark.parametrize(
+        ("add", "remove", "fragment"),
+        [(None, [[1, 4]], "1-4"), ([[5, 9]], None, "overlap")],
+    )
+    def test_refused(self, add, remove, fragment):
+        with pytest.raises(errors.OpPrereqError, match=fragment):
+            cluster.ComputeUidPool([[1, 5]], None, add, remove)
+
+
+class TestSetParams:
+    """PR1: cluster-wide defaults."""
+
+    def test_parameters(self, world):
+        obj = SetParams(
+            world,
+            beparams={"memory": "1g"},
+            nicparams={"mode": "routed"},
+            hvparams={"kvm": {"acpi": False}},
+            os_hvp={"noop": {"kvm": {"acpi": True}}},
+            uid_pool=[[100, 200]],
+            maintain_node_health=True,
+        )
+        assert obj.beparams["default"]["memory"] == 1024
+        assert obj.nicparams["default"]["mode"] == "routed"
+        assert obj.hvparams["kvm"]["acpi"] is False
+        assert obj.hvparams["kvm"]["boot_order"] == "disk"
+        assert obj.os_hvp == {"noop": {"kvm": {"acpi": True}}}
+        assert obj.uid_pool == [[100, 200]]
+        assert obj.maintain_node_health is True
+
+    def test_enabled_hypervisors(self, world):
+        obj = SetParams(world, enabled_hypervisors=["fake", "chroot"])
+        assert obj.enabled_hypervisors == ["fake", "chroot"]
+
+    def test_smaller_pool_demotes_nobody(self, world):
+        SetParams(world, candidate_pool_size="1")
+        assert world.cfg.GetNodeInfo(NODE2).master_candidate
+        assert any("more than" in line for line in world.log)
+
+    @pytest.mark.parametrize(
+        ("values", "fragment"),
+        [
+            ({"candidate_pool_size": 0}, "at least 1"),
+            ({"candidate_pool_size": "x"}, "'x'"),
+            ({"enabled_hypervisors": []}, "at least one"),
+            ({"enabled_hypervisors": ["vmx"]}, "'vmx'"),
+            ({"hvparams": {"vmx": {}}}, "'vmx'"),
+            ({"hvparams": {"kvm": {"nosuch": 1}}}, "nosuch"),
+            ({"hvparams": {"kvm": {"disk_cache": "x"}}}, "'x'"),
+            ({"os_hvp": {"noop": {"vmx": {}}}}, "'vmx'"),
+            ({"beparams": {"vcpus": "x"}}, "vcpus"),
+            ({"nicparams": {"mode": "x"}}, "'x'"),
+            ({"uid_pool": [[5, 1]]}, "5-1"),
+            ({"remove_uids": [[1, 2]]}, "1-2"),
+        ],
+    )
+    def test_bad_input_changes_nothing(self, world, values, fragment):
+        before = world.cfg.GetClusterInfo().ToDict()
+        op = opcodes.OpClusterSetParams(beparams={"memory": 256})
+        for name, value in values.items():
+            setattr(op, name, value)
+        with pytest.raises(errors.OpPrereqError) as caught:
+            world.Run(op)
+        assert caught.value.args[1] == errors.ECODE_INVAL
+        assert fragment in caught.value.args[0]
+        assert world.cfg.GetClusterInfo().ToDict() == before
+
+    def test_routed_default_needs_addresses(self, world):
+        world.Run(
+            opcodes.OpInstanceCreate(
+                instance_name="inst1.example.com",
+                mode="create",
+                disks=[],
+                nics=[{}],
+                start=False,
+                wait_for_sync=True,
+                ip_check=False,
+                name_check=False,
+                hvparams={},
+                beparams={},
+                os_type="noop+default",
+                disk_template="diskless",
+                pnode=NODE1,
+            )
+        )
+        with pytest.raises(errors.OpPrereqError, match=r"inst1\.example\.com, nic/0"):
+            SetParams(world, nicparams={"mode": "routed"})
+
+    def test_volume_group_must_be_everywhere(self, world):
+        with pytest.raises(errors.OpPrereqError, match="othervg") as caught:
+            SetParams(world, vg_name="othervg")
+        assert caught.value.args[1] == errors.ECODE_ENVIRON
+        assert SetParams(world, vg_name="").volume_group_name is None
+
+    def test_a_node_refuses(self, world):
+        world.rpc.Fail("hypervisor_validate_params", "no such file")
+        with pytest.raises(errors.OpPrereqError, match="no such file"):
+            SetParams(world, enabled_hypervisors=["fake", "kvm"])
+
+
+class TestDestroy:
+    def test_other_nodes_keep_it(self, world):
+        with pytest.raises(errors.OpPrereqError, match=r"node2\.example\.com"):
+            world.Run(opcodes.OpClusterDestroy())
+
+    def test_instances_keep_it(self):
+        world = fake.NewWorld(1)
+        config_fake.AddInstance(world.cfg, "inst1.example.com", NODE1)
+        with pytest.raises(errors.OpPrereqError, match=r"inst1\.example\.com"):
+            world.Run(opcodes.OpClusterDestroy())
+
+    def test_destroy(self):
+        world = fake.NewWorld(1)
+        obj = world.cfg.GetClusterInfo()
+        obj.modify_ssh_setup = False
+        world.cfg.Update(obj, None)
+        assert world.Run(opcodes.OpClusterDestroy()) == NODE1
+        assert ("node_stop_master", NODE1) in world.rpc.calls
+        assert [path for _, path, _, _ in world.rpc.hooks][0] == "cluster-destroy"
+
+
+class TestRedistribution:
+    """RC1: what is shipped to all nodes."""
+
+    def test_files(self, world):
+        files = world.runtime.files
+        for path in (pathutils.RAPI_CERT_FILE, pathutils.CONFD_HMAC_KEY, pathutils.ETC_HOSTS):
+            files.write(path, b"x")
+        files.write(pathutils.ANCILLARY_LIST_FILE, b"# ours\n/etc/motd\nrelative\n/etc/gone\n")
+        files.write("/etc/motd", b"x")
+        obj = world.cfg.GetClusterInfo()
+        obj.modify_etc_hosts = True
+        assert ancillary.GetAncillaryFiles(obj, world.runtime) == sorted(
+            [
+                pathutils.RAPI_CERT_FILE,
+                pathutils.CONFD_HMAC_KEY,
+                pathutils.ETC_HOSTS,
+                pathutils.ANCILLARY_LIST_FILE,
+                "/etc/motd",
+            ]
+        )
+        obj.modify_etc_hosts = False
+        assert pathutils.ETC_HOSTS not in ancillary.GetAncillaryFiles(obj, world.runtime)
+
+    def test_redistribute(self, world):
+        world.runtime.files.write(pathutils.CONFD_HMAC_KEY, b"x")
+        world.rpc.Fail("upload_file", "disk full")
+        world.Run(opcodes.OpClusterRedistConf())
+        assert ("upload_file", NODE2) in world.rpc.calls
+        assert ("upload_file", NODE1) not in world.rpc.calls
+        assert any("disk full" in line for line in world.log)
+
+
+class TestTells:
+    def test_cluster_query(self, world):
+        info = world.Run(opcodes.OpClusterQuery())
+        assert info["name"] == config_fake.CLUSTER_NAME
+        assert info["protocol_version"] == constants.PROTOCOL_VERSION
+        assert info["default_hypervisor"] == "fake"
+        assert list(info["hvparams"]) == ["fake"]
+
+    def test_config_values(self, world):
+        op = opcodes.OpClusterConfigQuery(output_fields=["master_node", "drain_flag"])
+        assert world.Run(op) == [NODE1, False]
+        with pytest.raises(errors.OpPrereqError, match="nosuch"):
+            world.Run(opcodes.OpClusterConfigQuery(output_fields=["nosuch"]))
+
+    def test_oses(self, world):
+        world.rpc.nodes[NODE2].oses = {"noop": ["other"], "extra": []}
+        op = opcodes.OpOsDiagnose(output_fields=["name", "valid", "variants"], names=[])
+        assert world.Run(op) == [["extra", False, []], ["noop", True, ["other"]]]
+        world.rpc.Cut(NODE1)
+        op = opcodes.OpOsDiagnose(output_fields=["name", "valid"], names=[])
+        assert world.Run(op) == [["extra", True], ["noop", True]]
+        with pytest.raises(errors.OpPrereqError):
+            world.Run(opcodes.OpOsDiagnose(output_fields=["name"], names=["noop"]))
+
+    def test_os_map(self):
+        found = query.MapOses(
+            {"n1": [["a", "/x/a", True, "", ["v"]], ["a", "/y/a", False, "bad", []]], "n2": []}
+        )
+        assert found == {
+            "a": {"n1": [["/x/a", True, "", ["v"]], ["/y/a", False, "bad", []]], "n2": []}
+        }
+        assert not query.IsValidOs(found["a"])
