@@ -89,6 +89,8 @@ def JobQueueRename(
 ) -> list[None]:
     """Rename files of the queue, making the directories of their new names.
 
+    What was renamed already is fine: the master may ask again.
+
     @raise errors.LockError: another process keeps the queue for too long
     @raise RPCFail: a path lies elsewhere
     """
@@ -97,7 +99,8 @@ def JobQueueRename(
         _CheckQueueFile(new)
     with _QueueLock(LOCK_TIMEOUT):
         for old, new in renames:
-            rt.files.rename(old, new, mkdir=True)
+            if rt.files.exists(old) or not rt.files.exists(new):
+                rt.files.rename(old, new, mkdir=True)
     return [None] * len(renames)
 
 

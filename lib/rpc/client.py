@@ -19,6 +19,56 @@ from . import encoding
 #: Seconds until a connection to a node daemon must stand, TLS included.
 CONNECT_TIMEOUT: Final = 5.0
 
+#: Calls that only look, or leave the same behind however often they are made: these may be sent
+#: again when a connection breaks.
+REPEATABLE: Final = frozenset(
+    [
+        "all_instances_info",
+        "blockdev_assemble",
+        "blockdev_close",
+        "blockdev_find",
+        "blockdev_getmirrorstatus",
+        "blockdev_getsize",
+        "blockdev_remove",
+        "blockdev_shutdown",
+        "bridges_exist",
+        "drbd_wait_sync",
+        "export_info",
+        "export_list",
+        "file_storage_dir_create",
+        "file_storage_dir_remove",
+        "file_storage_dir_rename",
+        "hypervisor_validate_params",
+        "iallocator_runner",
+        "instance_info",
+        "instance_list",
+        "instance_migratable",
+        "instance_shutdown",
+        "instance_start",
+        "jobqueue_purge",
+        "jobqueue_rename",
+        "jobqueue_set_drain",
+        "jobqueue_update",
+        "lv_list",
+        "master_info",
+        "migration_info",
+        "node_has_ip_address",
+        "node_info",
+        "node_start_master",
+        "node_stop_master",
+        "node_tcp_ping",
+        "node_verify",
+        "node_volumes",
+        "os_diagnose",
+        "os_get",
+        "storage_list",
+        "upload_file",
+        "version",
+        "vg_list",
+        "write_ssconf_files",
+    ]
+)
+
 #: What a node answers without saying why.
 NO_ERROR_TEXT: Final = "No error information"
 OFFLINE_TEXT: Final = "Node is marked offline"
@@ -220,6 +270,7 @@ def _Execute(
                     body=body,
                     connect_timeout=CONNECT_TIMEOUT,
                     timeout=timeout,
+                    repeatable=call.name in REPEATABLE,
                     tag=node,
                 )
             )

@@ -10,9 +10,10 @@ handshake, before anything is sent, unless the other side proves that it owns th
 dates of the certificate play no part: an expired certificate must not take away the means to
 replace it (cluster verify warns in time).
 
-A request is never sent twice. libcurl would repeat one when a connection that it used again breaks
-before the first byte of an answer; the node may have started to work by then, so here this ends in
-an error that says so.
+libcurl repeats a request when a connection that it used again turns out to be dead before the first
+byte of an answer. That is right for a node daemon that was restarted meanwhile, but if it died at
+work, the call would be made twice. Where that does harm, the request says so (C{repeatable}) and
+gets a new connection, on which libcurl never repeats anything.
 """
 
 from __future__ import annotations
@@ -245,8 +246,8 @@ class CurlTransport:
         host = f"[{request.host}]" if ":" in request.host else request.host
         handle.setopt(pycurl.URL, f"{scheme}://{host}:{request.port}{request.path}")
         handle.setopt(pycurl.CUSTOMREQUEST, request.method)
-        handle.setopt(pycurl.READFUNCTION, io.BytesIO(request.body).read)
-        handle.setopt(pycurl.INFILESIZE_LARGE, len(request.body))
+        handle.setopt(pycurl.POSTFIELDS, request.body)
+        handle.setopt(pycurl.FRESH_CONNECT, 0 if request.repeatable else 1)
         handle.setopt(pycurl.WRITEDATA, work.answer)
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(request.connect_timeout * 1000)))
         left = 0 if work.deadline is None else max(1, int((work.deadline - now) * 1000))
@@ -367,8 +368,6 @@ class CurlTransport:
         handle.setopt(pycurl.TCP_KEEPALIVE, 1)
         handle.setopt(pycurl.MAXAGE_CONN, MAX_IDLE_AGE)
         handle.setopt(pycurl.USERAGENT, f"Ganeti {constants.RELEASE_VERSION}")
-        # The body comes from a function that can't go back: see above, "never sent twice".
-        handle.setopt(pycurl.UPLOAD, 1)
         handle.setopt(pycurl.HTTPHEADER, ["Expect:", "Accept:", "Content-Type: application/json"])
         if self._use_ssl:
             cert_file = self._pinned.file_name
@@ -445,7 +444,7 @@ def _ErrorText(request: runtime.HttpRequest, code: int, text: str) -> str:
         return f"Time-out talking to {peer}: {text}"
     if code == pycurl.E_SSL_PINNEDPUBKEYNOTMATCH:
         return f"The node daemon at {peer} has another certificate than this cluster's"
-    if code in (pycurl.E_SEND_FAIL_REWIND, pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR):
+    if code in (pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR):
         return (
             f"The connection to {peer} broke while the call was under way; whether it was"
             f" carried out is not known: {text}"

@@ -270,6 +270,8 @@ class HttpRequest:
     connect_timeout: float = 5.0
     #: Seconds for the whole exchange; None = without limit.
     timeout: float | None = None
+    #: May the transport send it again if the connection broke before an answer came?
+    repeatable: bool = False
     #: Anything the caller wants to find again.
     tag: Any = None
     #: None if there was no HTTP answer at all (then C{error} says why).

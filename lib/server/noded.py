@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final
 
-from .. import backend, constants, runtime
+from .. import backend, constants, errors, runtime
 from . import daemon
 from .rpcserver import RpcServer
 
@@ -28,7 +28,9 @@ def _InitQueue() -> None:
     """
     try:
         backend.InitQueue()
-    except OSError:
+    except errors.JobQueueError:
+        raise
+    except (OSError, errors.GenericError):
         logging.critical("Can't initialize the job queue; going on without", exc_info=True)
 
 

@@ -16,7 +16,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 
@@ -34,8 +34,9 @@ HANDSHAKE_TIMEOUT: Final = 10.0
 READ_TIMEOUT: Final = 60.0
 #: Seconds that an idle connection is kept; longer than clients do, see L{rpc.transport}.
 KEEPALIVE_TIMEOUT: Final = 600.0
-#: Seconds that calls get to end when the daemon stops.
-STOP_TIMEOUT: Final = 20.0
+#: Seconds that calls get to end when the daemon stops, and again to be given up: together less
+#: than daemon-util waits.
+STOP_TIMEOUT: Final = 12.0
 LISTEN_BACKLOG: Final = 1024
 #: Bytes of a request; a configuration of ten thousand instances has a tenth of it.
 MAX_BODY: Final = 256 * 1024 * 1024
@@ -67,11 +68,11 @@ def MakeSslContext(cert_file: str, key_file: str) -> ssl.SSLContext:
     context.load_cert_chain(cert_file, key_file)
     context.load_verify_locations(cafile=cert_file)
     context.verify_mode = ssl.CERT_REQUIRED
-    # Certificates of older releases lack what a strict check demands.
-    context.verify_flags = ssl.VerifyFlags(
-        (context.verify_flags | ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME)
-        & ~ssl.VerifyFlags.VERIFY_X509_STRICT
-    )
+    # Plain numbers: the enumeration drops a flag that it does not know. Certificates of older
+    # releases lack what a strict check demands.
+    flags = int(context.verify_flags) & ~int(ssl.VerifyFlags.VERIFY_X509_STRICT)
+    flags |= int(ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN) | _NO_CHECK_TIME
+    context.verify_flags = cast(ssl.VerifyFlags, flags)
     return context
 
 
@@ -212,6 +213,8 @@ class RpcServer:
         if self._listener is not None:
             self._listener.close()
         if self._handler is not None:
+            # Idle connections need no time
+            self._handler.pre_shutdown()
             await self._handler.shutdown(STOP_TIMEOUT)
 
     def GetStatistics(self) -> Mapping[str, dict[str, int]]:

@@ -237,10 +237,16 @@ class TestJobQueue:
 
     def test_rename_makes_directories(self):
         jobqueue.JobQueueUpdate(JOB, [0, "x"])
-        assert jobqueue.JobQueueRename([[JOB, ARCHIVED]]) == [None]
+        for _ in range(2):
+            # The master may ask again
+            assert jobqueue.JobQueueRename([[JOB, ARCHIVED]]) == [None]
         assert io.ReadFile(ARCHIVED) == "x"
         assert not os.path.exists(JOB)
         assert os.stat(os.path.dirname(ARCHIVED)).st_mode & 0o777 == 0o750
+
+    def test_rename_of_nothing(self):
+        with pytest.raises(FileNotFoundError):
+            jobqueue.JobQueueRename([[JOB, ARCHIVED]])
 
     def test_purge(self):
         jobqueue.InitQueue()

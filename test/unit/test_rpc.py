@@ -431,6 +431,36 @@ class TestCalls:
             static.call_upload_file(["a"], str(tmp_path / "no"), address_list=["192.0.2.8"])
 
 
+class TestRepetition:
+    """What may be sent again when a connection breaks."""
+
+    def test_names(self):
+        assert set(rpc_defs.CALLS) > client.REPEATABLE
+
+    @pytest.mark.parametrize(
+        ("name", "repeatable"),
+        [
+            ("version", True),
+            ("jobqueue_update", True),
+            ("blockdev_create", False),
+            ("blockdev_grow", False),
+            ("blockdev_rename", False),
+            ("hooks_runner", False),
+            ("instance_os_add", False),
+            ("instance_reboot", False),
+            ("node_powercycle", False),
+            ("node_leave_cluster", False),
+        ],
+    )
+    def test_calls(self, name, repeatable):
+        assert (name in client.REPEATABLE) is repeatable
+
+    def test_requests(self, runner, transport):
+        runner.call_node_info(["node1.example.com"], None, "fake")
+        runner.call_node_powercycle("node1.example.com", "fake")
+        assert [request.repeatable for request in transport.requests] == [True, False]
+
+
 class TestVirtualPaths:
     """BASE6: nodes of a virtual cluster have different roots."""
 

@@ -1,0 +1,644 @@
+"""A real node daemon on a loopback address, with real TLS, and the real client."""
+
+import concurrent.futures
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ganeti import constants, pathutils, rpc, rpc_defs, runtime
+from ganeti.rpc.transport import CurlTransport
+from ganeti.utils import x509
+
+NODED = Path(__file__).resolve().parents[2] / "daemons" / "ganeti-noded"
+ADDRESS = "127.77.11.1"
+PORT = constants.DEFAULT_NODED_PORT
+#: Nobody listens there.
+DEAD = [f"127.77.12.{number}" for number in range(1, 11)]
+
+
+def _Wait(condition, seconds=15):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("waited in vain")
+        time.sleep(0.02)
+
+
+def _Listens(address=ADDRESS):
+    with socket.socket() as sock:
+        return sock.connect_ex((address, PORT)) == 0
+
+
+class _Noded:
+    """A node daemon below its own root directory."""
+
+    def __init__(self, root, pem, address=ADDRESS, *args, env=None):
+        self.root = root
+        self.address = address
+        self.data_dir = root / "var" / "lib" / "ganeti"
+        self.data_dir.mkdir(parents=True)
+        (root / "etc").mkdir()
+        (root / "etc" / "hosts").write_text(f"{address} {root.name}\n")
+        self.cert = self.data_dir / "server.pem"
+        self.cert.write_text(pem)
+        self.cert.chmod(0o400)
+        self.args = args
+        self.env = {
+            **os.environ,
+            "GANETI_ROOTDIR": str(root),
+            "GANETI_HOSTNAME": root.name,
+            **(env or {}),
+        }
+        self.process = None
+
+    def Start(self):
+        self.process = subprocess.Popen(
+            [sys.executable, NODED, "-f", "-b", self.address, *self.args],
+            env=self.env,
+            stderr=subprocess.PIPE,
+        )
+        _Wait(lambda: _Listens(self.address) or self.process.poll() is not None)
+        assert self.process.poll() is None, self.process.stderr.read()
+        return self
+
+    def Stop(self):
+        if self.process is not None:
+            if self.process.poll() is None:
+                self.process.terminate()
+            self.process.wait(40)
+            self.process.stderr.close()
+            self.process = None
+
+    @property
+    def log(self):
+        return (self.root / "var" / "log" / "ganeti" / "node-daemon.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def pem():
+    return x509.GenerateSelfSignedX509Cert(key_type=x509.KEY_EC).pem
+
+
+@pytest.fixture(scope="module")
+def other_pem():
+    return x509.GenerateSelfSignedX509Cert(key_type=x509.KEY_EC).pem
+
+
+@pytest.fixture(scope="module")
+def noded(tmp_path_factory, pem):
+    daemon = _Noded(tmp_path_factory.mktemp("vc") / "node11.example.com", pem)
+    daemon.Start()
+    yield daemon
+    daemon.Stop()
+
+
+@pytest.fixture(scope="module")
+def cert_file(tmp_path_factory, pem):
+    path = tmp_path_factory.mktemp("client") / "server.pem"
+    path.write_text(pem)
+    return str(path)
+
+
+@pytest.fixture
+def transport(cert_file):
+    result = CurlTransport(cert_file)
+    yield result
+    result.Shutdown()
+
+
+@pytest.fixture
+def runner(transport):
+    rpc.Init(transport=transport)
+    yield rpc.RpcRunner
+    rpc.Shutdown()
+
+
+def _Context(cert_file=None):
+    """TLS as a stranger would speak it, with or without a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if cert_file is not None:
+        context.load_cert_chain(cert_file)
+    return context
+
+
+@contextlib.contextmanager
+def _Connection(cert_file, address=ADDRESS, timeout=15):
+    connection = http.client.HTTPSConnection(
+        address, PORT, context=_Context(cert_file), timeout=timeout
+    )
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def _TlsSocket(cert_file):
+    with (
+        socket.create_connection((ADDRESS, PORT), 15) as raw,
+        _Context(cert_file).wrap_socket(raw) as sock,
+    ):
+        yield sock
+
+
+def _Call(connection, name, args, method="PUT"):
+    body = args if isinstance(args, bytes) else json.dumps(args)
+    connection.request(method, f"/{name}", body)
+    response = connection.getresponse()
+    return response.status, response.read(), response
+
+
+def _Version(runner, address=ADDRESS):
+    return runner.call_version(["n"], address_list=[address])["n"]
+
+
+class TestProtocol:
+    """What goes over the wire."""
+
+    @pytest.mark.parametrize("method", ["PUT", "POST"])
+    def test_call(self, noded, cert_file, method):
+        with _Connection(cert_file) as connection:
+            status, body, response = _Call(connection, "version", [], method)
+        assert status == 200
+        assert json.loads(body) == [True, constants.PROTOCOL_VERSION]
+        assert response.headers["Content-Type"].startswith("application/json")
+        assert response.headers["Server"] == f"Ganeti {constants.RELEASE_VERSION}"
+
+    @pytest.mark.parametrize("method", ["GET", "DELETE", "HEAD"])
+    def test_other_methods(self, noded, cert_file, method):
+        with _Connection(cert_file) as connection:
+            assert _Call(connection, "version", [], method)[0] == 400
+
+    @pytest.mark.parametrize("name", ["no_such_call", "", "version/", "../version", "__init__"])
+    def test_unknown_procedure(self, noded, cert_file, name):
+        with _Connection(cert_file) as connection:
+            assert _Call(connection, name, [])[0] == 404
+
+    @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[1,", b"[" * 100000])
+    def test_body_is_no_json(self, noded, cert_file, body):
+        with _Connection(cert_file) as connection:
+            status, page, _ = _Call(connection, "version", body)
+            assert status == 400
+            assert b"not JSON" in page
+            # The connection is good for the next call
+            assert _Call(connection, "version", [])[0] == 200
+
+    def test_empty_body(self, noded, cert_file):
+        with _Connection(cert_file) as connection:
+            status, body, _ = _Call(connection, "version", b"")
+        assert (status, json.loads(body)) == (200, [True, constants.PROTOCOL_VERSION])
+
+    def test_failures_are_answers(self, noded, cert_file):
+        with _Connection(cert_file) as connection:
+            for name, args, text in (
+                ("test_delay", [-1], "must not be negative"),
+                ("test_delay", ["x"], "Argument 'duration'"),
+                ("vg_list", [], "not implemented"),
+                ("file_storage_dir_create", ["/etc/x"], "ssconf"),
+            ):
+                status, body, _ = _Call(connection, name, args)
+                success, message = json.loads(body)
+                assert (status, success) == (200, False)
+                assert text in message
+
+    def test_big_body(self, noded, cert_file):
+        text = "x" * 8_000_000
+        with _Connection(cert_file, timeout=30) as connection:
+            status, body, _ = _Call(connection, "node_has_ip_address", [text])
+        assert (status, json.loads(body)) == (200, [True, False])
+
+    def test_http_1_0(self, noded, cert_file):
+        """As clients of 2.1 speak it: one request, then the connection is closed."""
+        answer = b""
+        with _TlsSocket(cert_file) as sock:
+            sock.sendall(
+                b"PUT /version HTTP/1.0\r\nHost: x\r\nConnection: close\r\n"
+                b"Content-Length: 2\r\n\r\n[]"
+            )
+            while chunk := sock.recv(4096):
+                answer += chunk
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b" 200 OK" in head.splitlines()[0]
+        assert json.loads(body) == [True, constants.PROTOCOL_VERSION]
+
+
+class TestPeers:
+    """Who has not the cluster's key gets nowhere, and harms nobody."""
+
+    def _Refused(self, cert_file):
+        with (
+            pytest.raises((ssl.SSLError, ConnectionError)),
+            _Connection(cert_file) as connection,
+        ):
+            _Call(connection, "version", [])
+
+    def test_without_certificate(self, noded, runner):
+        self._Refused(None)
+        assert _Version(runner).payload == constants.PROTOCOL_VERSION
+
+    def test_with_another_certificate(self, noded, runner, other_pem, tmp_path):
+        path = tmp_path / "other.pem"
+        path.write_text(other_pem)
+        self._Refused(str(path))
+        assert _Version(runner).payload == constants.PROTOCOL_VERSION
+
+    def test_with_a_certificate_signed_by_ours(self, noded, pem, tmp_path):
+        """The cluster's certificate is no authority: only itself is good."""
+        try:
+            with _Connection(str(_SignedBy(pem, tmp_path))) as connection:
+                status, page, _ = _Call(connection, "version", [])
+        except (ssl.SSLError, ConnectionError):
+            return
+        assert status == 403
+        assert b"certificate" in page
+
+    def test_client_refuses_another_server(self, noded, other_pem, tmp_path):
+        path = tmp_path / "other.pem"
+        path.write_text(other_pem)
+        transport = CurlTransport(str(path))
+        try:
+            request = runtime.HttpRequest(ADDRESS, PORT, "PUT", "/version", b"[]")
+            transport.Perform([request])
+        finally:
+            transport.Shutdown()
+        assert request.status is None
+        assert "another certificate" in request.error
+        assert '"PUT /version' not in noded.log
+
+    def test_client_without_certificate_file(self, tmp_path):
+        transport = CurlTransport(str(tmp_path / "missing.pem"))
+        request = runtime.HttpRequest(ADDRESS, PORT, "PUT", "/version", b"[]")
+        transport.Perform([request])
+        transport.Shutdown()
+        assert "missing.pem is not usable" in request.error
+
+    def test_old_protocols(self, noded, cert_file):
+        context = _Context(cert_file)
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        with pytest.warns(DeprecationWarning):
+            context.maximum_version = ssl.TLSVersion.TLSv1_1
+        with (
+            socket.create_connection((ADDRESS, PORT), 15) as raw,
+            pytest.raises((ssl.SSLError, ConnectionError)),
+        ):
+            context.wrap_socket(raw)
+
+    @pytest.mark.parametrize(
+        "garbage",
+        [
+            b"",
+            b"GET / HTTP/1.0\r\n\r\n",
+            b"\x16\x03\x01\xff\xff" + b"\x00" * 100,
+            b"\x00" * 5000,
+            bytes(range(256)) * 20,
+        ],
+    )
+    def test_no_tls_at_all(self, noded, runner, garbage):
+        with (
+            socket.create_connection((ADDRESS, PORT), 15) as sock,
+            contextlib.suppress(ConnectionError),
+        ):
+            sock.sendall(garbage)
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(4096):
+                pass
+        assert _Version(runner).payload == constants.PROTOCOL_VERSION
+
+    @pytest.mark.parametrize(
+        "request_bytes",
+        [
+            b"nonsense\r\n\r\n",
+            b"PUT /version HTTP/9.9\r\n\r\n",
+            b"PUT /version HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+            b"PUT /version HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+            b"PUT /version HTTP/1.1\r\n" + b"X: " + b"y" * 100000 + b"\r\n\r\n",
+            b"PUT /" + b"z" * 100000 + b" HTTP/1.1\r\n\r\n",
+            b"PUT /version HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+            b"\x00\x01\x02\x03\r\n\r\n",
+        ],
+    )
+    def test_malformed_requests(self, noded, cert_file, runner, request_bytes):
+        with _TlsSocket(cert_file) as sock, contextlib.suppress(ConnectionError, ssl.SSLError):
+            sock.sendall(request_bytes)
+            first = sock.recv(4096)
+            assert b" 200 " not in first.partition(b"\r\n")[0]
+        assert _Version(runner).payload == constants.PROTOCOL_VERSION
+
+    def test_half_a_request(self, noded, cert_file, runner):
+        """Somebody who stops in the middle keeps nobody waiting."""
+        with _TlsSocket(cert_file) as sock:
+            sock.sendall(b"PUT /version HTTP/1.1\r\nContent-Length: 100\r\n\r\n[")
+            assert _Version(runner).payload == constants.PROTOCOL_VERSION
+
+    def test_many_idle_connections(self, noded, runner):
+        with contextlib.ExitStack() as stack:
+            for _ in range(100):
+                stack.enter_context(socket.create_connection((ADDRESS, PORT), 15))
+            assert _Version(runner).payload == constants.PROTOCOL_VERSION
+
+
+def _SignedBy(pem, tmp_path):
+    """A key and a certificate of its own, signed with the key in C{pem}."""
+    import datetime
+
+    from cryptography import x509 as cx509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    issuer = cx509.load_pem_x509_certificate(pem[pem.index("-----BEGIN CERT") :].encode())
+    issuer_key = serialization.load_pem_private_key(pem.encode(), None)
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    cert = (
+        cx509.CertificateBuilder()
+        .subject_name(cx509.Name([cx509.NameAttribute(cx509.NameOID.COMMON_NAME, "evil")]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(cx509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(issuer_key, hashes.SHA256())
+    )
+    path = tmp_path / "signed.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + cert.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+class TestExpiredCertificate:
+    """An expired certificate must not take away the means to replace it."""
+
+    def test_still_works(self, tmp_path):
+        path = tmp_path / "server.pem"
+        pair = x509.GenerateSelfSignedX509Cert(key_type=x509.KEY_EC, validity=-100)
+        path.write_text(pair.pem)
+        daemon = _Noded(tmp_path / "node13.example.com", pair.pem, "127.77.11.3").Start()
+        transport = CurlTransport(str(path))
+        try:
+            request = runtime.HttpRequest("127.77.11.3", PORT, "PUT", "/version", b"[]")
+            transport.Perform([request])
+        finally:
+            transport.Shutdown()
+            daemon.Stop()
+        assert (request.error, request.status) == (None, 200)
+
+
+class TestConnections:
+    """Keep-alive, and what it is worth."""
+
+    def test_reuse(self, noded, runner, transport):
+        for _ in range(20):
+            assert _Version(runner).fail_msg is None
+        stats = transport.GetStatistics()
+        assert stats["requests"] == 20
+        assert stats["connects"] == 1
+
+    def test_reuse_after_a_failed_call(self, noded, runner, transport):
+        _Version(runner)
+        for _ in range(3):
+            result = runner.call_jobqueue_update(["n"], [ADDRESS], "/etc/passwd", "x")["n"]
+            assert "not in the queue directory" in result.fail_msg
+        assert transport.GetStatistics()["connects"] == 1
+
+    def test_parallel_callers(self, noded, runner, transport):
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            results = list(pool.map(lambda _: _Version(runner), range(200)))
+        assert {result.payload for result in results} == {constants.PROTOCOL_VERSION}
+        assert transport.GetStatistics()["connects"] <= 32
+
+    def test_daemon_was_restarted(self, noded, runner):
+        """A connection that the daemon has closed is replaced without a word."""
+        assert _Version(runner).fail_msg is None
+        noded.Stop()
+        dead = _Version(runner)
+        assert "Can't connect" in dead.fail_msg
+        noded.Start()
+        assert _Version(runner).fail_msg is None
+
+    def test_a_call_is_never_made_twice(self, noded, transport):
+        """A daemon that dies at work: the answer is not known, and nothing is sent again."""
+        warm = runtime.HttpRequest(ADDRESS, PORT, "PUT", "/version", b"[]", repeatable=True)
+        transport.Perform([warm])
+        assert warm.status == 200
+        request = runtime.HttpRequest(ADDRESS, PORT, "PUT", "/test_delay", b"[600]")
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            done = pool.submit(transport.Perform, [request])
+            time.sleep(0.3)
+            noded.process.kill()
+            noded.process.wait()
+            noded.process.stderr.close()
+            noded.process = None
+            noded.Start()
+            done.result(15)
+        assert request.status is None
+        assert "whether it was carried out is not known" in request.error
+
+    def test_dead_nodes_cost_nothing_on_loopback(self, noded, runner):
+        names = [*DEAD, "alive"]
+        started = time.monotonic()
+        results = runner.call_version(names, address_list=[*DEAD, ADDRESS])
+        assert time.monotonic() - started < 3
+        assert results["alive"].payload == constants.PROTOCOL_VERSION
+        assert all("Can't connect" in results[name].fail_msg for name in DEAD)
+
+    def test_silent_nodes_cost_one_time_out_together(self, noded, transport):
+        """Thirty nodes of which ten never answer; others are not delayed by them."""
+        with contextlib.ExitStack() as stack:
+            for address in DEAD:
+                sock = stack.enter_context(socket.socket())
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind((address, PORT))
+                sock.listen(5)
+            requests = [
+                runtime.HttpRequest(
+                    address, PORT, "PUT", "/version", b"[]", connect_timeout=1.0, timeout=5
+                )
+                for address in [*DEAD, *[ADDRESS] * 20]
+            ]
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                started = time.monotonic()
+                slow = pool.submit(transport.Perform, requests)
+                quick = runtime.HttpRequest(ADDRESS, PORT, "PUT", "/version", b"[]")
+                transport.Perform([quick])
+                assert time.monotonic() - started < 0.9
+                slow.result(15)
+            took = time.monotonic() - started
+        assert 0.9 < took < 3
+        assert quick.status == 200
+        assert [request.status for request in requests] == [None] * 10 + [200] * 20
+        assert all("Time-out" in request.error for request in requests[:10])
+
+    def test_time_out_of_a_call(self, noded, transport):
+        request = runtime.HttpRequest(ADDRESS, PORT, "PUT", "/test_delay", b"[3]", timeout=0.3)
+        transport.Perform([request])
+        assert request.status is None
+        assert "Time-out" in request.error
+
+    def test_busy_node_does_not_block_others(self, noded, cert_file):
+        """More calls to one node than it gets connections: they wait, others do not."""
+        transport = CurlTransport(cert_file, max_per_host=2)
+        try:
+            slow = [
+                runtime.HttpRequest(ADDRESS, PORT, "PUT", "/test_delay", b"[0.3]", timeout=30)
+                for _ in range(4)
+            ]
+            starved = runtime.HttpRequest(ADDRESS, PORT, "PUT", "/version", b"[]", timeout=0.1)
+            dead = runtime.HttpRequest(DEAD[0], PORT, "PUT", "/version", b"[]", timeout=5)
+            started = time.monotonic()
+            with concurrent.futures.ThreadPoolExecutor(3) as pool:
+                first = pool.submit(transport.Perform, slow)
+                time.sleep(0.05)
+                second = pool.submit(transport.Perform, [starved])
+                third = pool.submit(transport.Perform, [dead])
+                third.result(5)
+                assert time.monotonic() - started < 0.29
+                second.result(5)
+                first.result(5)
+            assert {request.status for request in slow} == {200}
+            assert 0.6 <= time.monotonic() - started < 2
+            assert "too many calls" in starved.error
+        finally:
+            transport.Shutdown()
+
+    def test_shutdown_ends_calls_under_way(self, noded, cert_file):
+        transport = CurlTransport(cert_file)
+        request = runtime.HttpRequest(ADDRESS, PORT, "PUT", "/test_delay", b"[2]")
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            done = pool.submit(transport.Perform, [request])
+            time.sleep(0.2)
+            transport.Shutdown()
+            done.result(1)
+        assert "shut down" in request.error
+
+    def test_long_calls_do_not_keep_short_ones_waiting(self, noded, transport):
+        """More long calls at once than the daemon has threads for short ones."""
+        slow = [
+            runtime.HttpRequest(ADDRESS, PORT, "PUT", "/test_delay", b"[1]", timeout=30)
+            for _ in range(24)
+        ]
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            done = pool.submit(transport.Perform, slow)
+            time.sleep(0.2)
+            started = time.monotonic()
+            quick = runtime.HttpRequest(ADDRESS, PORT, "PUT", "/version", b"[]")
+            transport.Perform([quick])
+            assert time.monotonic() - started < 0.5
+            done.result(15)
+        assert quick.status == 200
+        assert {request.status for request in slow} == {200}
+
+
+class TestDaemon:
+    """Start, end, memory, queue."""
+
+    @pytest.fixture
+    def own(self, tmp_path, pem):
+        daemons = []
+
+        def Make(*args, env=None):
+            root = tmp_path / f"node2{len(daemons)}.example.com"
+            daemon = _Noded(root, pem, "127.77.11.2", *args, env=env)
+            daemons.append(daemon)
+            return daemon
+
+        yield Make
+        for daemon in daemons:
+            daemon.Stop()
+
+    @pytest.fixture
+    def call(self, runner):
+        def Call(name, *args):
+            method = getattr(runner, rpc_defs.CALLS[name].method)
+            if rpc_defs.CALLS[name].kind == rpc_defs.MULTI:
+                return method(["n"], *args, address_list=["127.77.11.2"])["n"]
+            return method("n", *args, address_list=["127.77.11.2"])
+
+        return Call
+
+    def test_leave_cluster(self, own, call):
+        """The daemon answers, removes everything and ends itself."""
+        daemon = own().Start()
+        (daemon.data_dir / "config.data").write_text("{}")
+        result = call("node_leave_cluster", False)
+        assert result.payload == "Shutdown scheduled"
+        assert daemon.process.wait(15) == 0
+        assert [path.name for path in daemon.data_dir.iterdir()] == ["queue"]
+
+    def test_queue_files_are_made(self, own):
+        daemon = own().Start()
+        names = sorted(path.name for path in (daemon.data_dir / "queue").iterdir())
+        assert names == ["archive", "lock", "serial", "version"]
+
+    def test_queue_of_another_version(self, own):
+        daemon = own()
+        queue = daemon.data_dir / "queue"
+        queue.mkdir()
+        (queue / "version").write_text("99\n")
+        with pytest.raises(AssertionError, match="version 99"):
+            daemon.Start()
+
+    def test_broken_queue_directory(self, own, call):
+        """A file system problem is critical, but no reason not to serve."""
+        daemon = own()
+        (daemon.data_dir / "queue").write_text("not a directory")
+        daemon.Start()
+        assert "CRITICAL" in daemon.log
+        assert call("version").payload == constants.PROTOCOL_VERSION
+        path = pathutils.QUEUE_DIR + "/job-1"
+        rpc_result = rpc.RpcRunner.call_jobqueue_update(["n"], ["127.77.11.2"], path, "x")["n"]
+        assert "Job queue failed initialization" in rpc_result.fail_msg
+
+    def test_queue_update_in_another_root(self, own, call):
+        daemon = own().Start()
+        path = pathutils.QUEUE_DIR + "/job-7"
+        result = rpc.RpcRunner.call_jobqueue_update(["n"], ["127.77.11.2"], path, "x" * 1000)["n"]
+        assert result.fail_msg is None
+        assert (daemon.data_dir / "queue" / "job-7").read_text() == "x" * 1000
+
+    def test_sigterm(self, own):
+        daemon = own().Start()
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(15) == 0
+
+    def test_without_certificate(self, own):
+        daemon = own()
+        daemon.cert.unlink()
+        with pytest.raises(AssertionError, match="server.pem"):
+            daemon.Start()
+
+    def test_no_arguments(self, own):
+        with pytest.raises(AssertionError, match="Too many arguments"):
+            own("surplus").Start()
+
+    def test_memory_is_locked(self, own):
+        """NA1: by default all of it, and that of threads to come."""
+        daemon = own().Start()
+        if "Not locking memory" in daemon.log:
+            pytest.skip("this host does not let us lock memory without limit")
+        status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+        locked = int(status.partition("VmLck:")[2].split()[0])
+        resident = int(status.partition("VmRSS:")[2].split()[0])
+        assert locked >= resident * 0.9 > 0
+
+    def test_memory_is_not_locked(self, own):
+        daemon = own("--no-mlock").Start()
+        status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+        assert int(status.partition("VmLck:")[2].split()[0]) == 0
