@@ -371,9 +371,13 @@ class ConfdFilterCallback:
         _CheckCallback(callback)
         self._callback = callback
         self._logger = logger if logger is not None else logging.getLogger()
-        self._answers: dict[str, objects.ConfdReply] = {}
+        self._best: dict[str, ConfdUpcallPayload] = {}
         self._agreeing: dict[str, set[str | None]] = {}
         self.consistent: dict[str, bool] = {}
+
+    def GetBest(self, salt: str) -> ConfdUpcallPayload | None:
+        """The answer with the highest serial so far, be it news or not."""
+        return self._best.get(salt)
 
     def CountAgreeing(self, salt: str) -> int:
         """How many servers gave the best answer at the highest serial so far."""
@@ -382,7 +386,7 @@ class ConfdFilterCallback:
     def __call__(self, up: ConfdUpcallPayload) -> None:
         """Take an upcall, and pass it on or not."""
         if up.type == UPCALL_EXPIRE:
-            self._answers.pop(up.salt, None)
+            self._best.pop(up.salt, None)
             self._agreeing.pop(up.salt, None)
             self.consistent.pop(up.salt, None)
         elif not self._IsNews(up):
@@ -392,12 +396,13 @@ class ConfdFilterCallback:
     def _IsNews(self, up: ConfdUpcallPayload) -> bool:
         new = up.server_reply
         assert new is not None
-        old = self._answers.get(up.salt)
+        best = self._best.get(up.salt)
+        old = best.server_reply if best is not None else None
         # The codes of errors are small numbers, as are the roles of nodes: an answer is the same
         # only with the same status.
         same = old is not None and (old.status, old.answer) == (new.status, new.answer)
         if old is None or new.serial > old.serial:
-            self._answers[up.salt] = new
+            self._best[up.salt] = up
             self._agreeing[up.salt] = {up.server_ip}
             self.consistent.setdefault(up.salt, True)
             return not same
@@ -499,8 +504,7 @@ def Ask(
 
     Raises: ConfdClientError; what C{new_client} raises.
     """
-    store = StoreResultCallback()
-    news = ConfdFilterCallback(store)
+    news = ConfdFilterCallback(lambda up: None)
 
     def _Observe(up: ConfdUpcallPayload) -> None:
         for observer in observers:
@@ -513,7 +517,7 @@ def Ask(
         timed_out, sent, received = client.WaitForReply(request.rsalt, timeout=timeout)
     finally:
         client.Close()
-    _, best = store.GetResponse(request.rsalt)
+    best = news.GetBest(request.rsalt)
     return Answer(
         reply=best.server_reply if best else None,
         server_ip=best.server_ip if best else None,

@@ -12,7 +12,7 @@ import bisect
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from .. import constants, errors, objects, serializer
 from ..utils import text
@@ -45,29 +45,115 @@ class SortedNames:
         return iter(self._names)
 
 
-def _Indent(fragment: str, blanks: int) -> str:
-    # JSON texts have no newline inside of a string, so each one begins a line.
-    return fragment.replace("\n", "\n" + " " * blanks)
+#: Most members of a block of text.
+BLOCK_SIZE: Final = 128
+
+
+class Section:
+    """The members of one JSON object as text, in the order of their names, joined in blocks.
+
+    Ten thousand members are joined again for every write; so that only the few around a changed one
+    are touched, each block keeps its joined text until a member of it changes.
+
+    Invariant: names are sorted over all blocks; no block is empty, or larger than C{BLOCK_SIZE}.
+
+    @param member: makes the text of a member from its name
+    """
+
+    def __init__(self, names: Iterable[str], member: Callable[[str], str]) -> None:
+        self._member = member
+        ordered = sorted(names)
+        half = BLOCK_SIZE // 2
+        self._blocks = [ordered[idx : idx + half] for idx in range(0, len(ordered), half)]
+        self._texts: list[bytes | None] = [None] * len(self._blocks)
+
+    def _CheckInvariants(self) -> None:
+        names = [name for block in self._blocks for name in block]
+        assert names == sorted(set(names))
+        assert all(0 < len(block) <= BLOCK_SIZE for block in self._blocks)
+        assert len(self._blocks) == len(self._texts)
+
+    def _Find(self, name: str) -> int:
+        """Index of the block that has the name, or is the one to have it."""
+        idx = bisect.bisect_right(self._blocks, name, key=lambda block: block[0])
+        return max(0, idx - 1)
+
+    def Touch(self, name: str) -> None:
+        """The text of this member is to be made anew."""
+        self._texts[self._Find(name)] = None
+
+    def Add(self, name: str) -> None:
+        """Put in a member that is not there."""
+        if not self._blocks:
+            self._blocks.append([name])
+            self._texts.append(None)
+            return
+        idx = self._Find(name)
+        block = self._blocks[idx]
+        bisect.insort(block, name)
+        self._texts[idx] = None
+        if len(block) > BLOCK_SIZE:
+            half = len(block) // 2
+            self._blocks[idx : idx + 1] = [block[:half], block[half:]]
+            self._texts[idx : idx + 1] = [None, None]
+
+    def Remove(self, name: str) -> None:
+        """Take out a member that is there."""
+        idx = self._Find(name)
+        self._blocks[idx].remove(name)
+        self._texts[idx] = None
+        if not self._blocks[idx]:
+            del self._blocks[idx], self._texts[idx]
+
+    def GetTexts(self) -> list[bytes]:
+        """The joined members of each block."""
+        texts = []
+        for idx, block in enumerate(self._blocks):
+            joined = self._texts[idx]
+            if joined is None:
+                joined = ",\n    ".join(map(self._member, block)).encode("utf-8")
+                self._texts[idx] = joined
+            texts.append(joined)
+        return texts
 
 
 def _Fragment(value: Any, blanks: int) -> str:
-    return _Indent(serializer.Dump(value, indent=True).rstrip("\n"), blanks)
+    text_ = serializer.Dump(value, indent=True).rstrip("\n")
+    # JSON texts have no newline inside of a string, so each one begins a line.
+    return text_.replace("\n", "\n" + " " * blanks)
 
 
 class Snapshot:
-    """The parts of a document, to be joined without holding any lock."""
+    """The parts of a document, to be joined without holding any lock.
 
-    def __init__(self, parts: Mapping[str, str], members: Mapping[str, list[str]]) -> None:
+    @param parts: key -> text
+    @param sections: key -> joined members of a JSON object
+    """
+
+    def __init__(self, parts: Mapping[str, str], sections: Mapping[str, list[bytes]]) -> None:
         self._parts = parts
-        self._members = members
+        self._sections = sections
 
     def Render(self) -> bytes:
         """The document: keys sorted, indented by two blanks, a newline at the end."""
-        parts = dict(self._parts)
-        for name, members in self._members.items():
-            parts[name] = "{\n    " + ",\n    ".join(members) + "\n  }" if members else "{}"
-        lines = [f"  {serializer.Dump(key).strip()}: {parts[key]}" for key in sorted(parts)]
-        return ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8")
+        pieces: list[bytes] = []
+        for key in sorted([*self._parts, *self._sections]):
+            pieces.append(b",\n  " if pieces else b"{\n  ")
+            pieces.append(serializer.Dump(key).strip().encode("utf-8") + b": ")
+            blocks = self._sections.get(key)
+            if blocks is None:
+                pieces.append(self._parts[key].encode("utf-8"))
+            elif not blocks:
+                pieces.append(b"{}")
+            else:
+                pieces.append(b"{\n    ")
+                pieces.append(blocks[0])
+                for block in blocks[1:]:
+                    pieces.append(b",\n    ")
+                    pieces.append(block)
+                pieces.append(b"\n  }")
+        pieces.append(b"\n}\n")
+        return b"".join(pieces)
 
 
 @dataclass(frozen=True)
@@ -100,9 +186,9 @@ class ConfigStore:
         self.index = claims.ClaimIndex()
         self.node_names = SortedNames(self.nodes, text.NiceSortKey)
         self.instance_names = SortedNames(self.instances, text.NiceSortKey)
-        self._file_order = {
-            claims.NODE: SortedNames(self.nodes, str),
-            claims.INSTANCE: SortedNames(self.instances, str),
+        self._sections = {
+            claims.NODE: Section(self.nodes, self._NodeText),
+            claims.INSTANCE: Section(self.instances, self._InstanceText),
         }
         #: What no change ever touches, with the keys of newer versions.
         constant = {**data.UnknownKeys(), "version": data.version, "ctime": data.ctime}
@@ -174,13 +260,16 @@ class ConfigStore:
             container.pop(key.name, None)
         else:
             container[key.name] = obj
-        if known != (obj is not None):
-            nice = self.node_names if key.kind == claims.NODE else self.instance_names
-            for names in (nice, self._file_order[key.kind]):
-                if known:
-                    names.Remove(key.name)
-                else:
-                    names.Add(key.name)
+        section = self._sections[key.kind]
+        names = self.node_names if key.kind == claims.NODE else self.instance_names
+        if obj is None and known:
+            section.Remove(key.name)
+            names.Remove(key.name)
+        elif obj is not None and not known:
+            section.Add(key.name)
+            names.Add(key.name)
+        elif known:
+            section.Touch(key.name)
         self._IndexOne(key, obj)
 
     def _ReplaceCluster(self, cluster: objects.Cluster) -> None:
@@ -216,31 +305,29 @@ class ConfigStore:
 
     def MakeSnapshot(self, serial_no: int, mtime: float) -> Snapshot:
         """The document as it is to be written now, with this serial number and time."""
+        cluster = self._fragments.get(claims.CLUSTER_KEY)
+        if cluster is None:
+            cluster = _Fragment(self.cluster.ToDict(), 2)
+            self._fragments[claims.CLUSTER_KEY] = cluster
         parts = {
             **self._constant,
             "serial_no": str(serial_no),
             "mtime": _Fragment(mtime, 2),
-            "cluster": self._Text(claims.CLUSTER_KEY, self.cluster, 2),
+            "cluster": cluster,
         }
-        members = {
-            "nodes": [
-                self._Member(claims.Key(claims.NODE, name), self.nodes[name])
-                for name in self._file_order[claims.NODE]
-            ],
-            "instances": [
-                self._Member(claims.Key(claims.INSTANCE, name), self.instances[name])
-                for name in self._file_order[claims.INSTANCE]
-            ],
+        sections = {
+            "nodes": self._sections[claims.NODE].GetTexts(),
+            "instances": self._sections[claims.INSTANCE].GetTexts(),
         }
-        return Snapshot(parts, members)
+        return Snapshot(parts, sections)
 
-    def _Text(self, key: claims.Key, obj: AnyObject, blanks: int) -> str:
-        found = self._fragments.get(key)
-        if found is None:
-            found = self._fragments[key] = _Fragment(obj.ToDict(), blanks)
-        return found
+    def _NodeText(self, name: str) -> str:
+        return self._MemberText(claims.Key(claims.NODE, name), self.nodes[name])
 
-    def _Member(self, key: claims.Key, obj: AnyObject) -> str:
+    def _InstanceText(self, name: str) -> str:
+        return self._MemberText(claims.Key(claims.INSTANCE, name), self.instances[name])
+
+    def _MemberText(self, key: claims.Key, obj: AnyObject) -> str:
         found = self._fragments.get(key)
         if found is None:
             name = serializer.Dump(key.name).strip()

@@ -148,9 +148,13 @@ def BuildIndex(view: View) -> claims.ClaimIndex:
     return index
 
 
-def Verify(view: View) -> list[str]:
-    """All problems of a configuration, looking at every object."""
-    index = BuildIndex(view)
+def Verify(view: View, index: claims.ClaimIndex | None = None) -> list[str]:
+    """All problems of a configuration, looking at every object.
+
+    @param index: its claims; None = collect them anew
+    """
+    if index is None:
+        index = BuildIndex(view)
     problems = _CheckClusterWide(view)
     for name, node in sorted(view.nodes.items()):
         problems.extend(CheckNode(name, node))

@@ -101,7 +101,7 @@ class ConfigWriter(ConfigReader):
         # A copy of the cluster object is out of date if what it says was changed since it was
         # made; the serial number alone also rises for what only ssconf shows.
         self._cluster_since: int = self._engine.store.cluster.serial_no
-        for problem in self.VerifyConfig():
+        for problem in verify.Verify(self._store, self._store.index):
             logging.critical("The configuration is not consistent: %s", problem)
         if upgraded:
             self._engine.Rewrite()

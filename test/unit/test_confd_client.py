@@ -319,7 +319,7 @@ class TestFilter:
         filter_(_Up(*second, ip="192.0.2.2"))
         assert len(news) == (2 if passed else 1)
         assert filter_.consistent["s"] == consistent
-        stored = filter_._answers["s"]
+        stored = filter_.GetBest("s").server_reply
         assert (stored.answer, stored.serial) == kept
 
     def test_an_error_code_is_no_role(self):
@@ -428,6 +428,12 @@ class TestAsk:
         assert answer.reply.answer == "new"
         assert answer.server_ip == "b"
         assert (answer.consistent, answer.agreeing, answer.timed_out) == (True, 1, False)
+
+    def test_newest_wins_though_it_says_the_same(self):
+        answer = self._Ask({"a": _Server("same", 4), "b": _Server("same", 5)})
+        assert (answer.reply.serial, answer.server_ip, answer.agreeing) == (5, "b", 1)
+        answer = self._Ask({"b": _Server("same", 5), "a": _Server("same", 4)})
+        assert (answer.reply.serial, answer.server_ip, answer.agreeing) == (5, "b", 1)
 
     def test_dead_ones(self):
         answer = self._Ask({"a": lambda payload: None, "b": _Server("x", 5), "c": _Server("x", 5)})

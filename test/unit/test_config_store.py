@@ -304,3 +304,45 @@ def test_names_in_natural_order(names):
     for name in list(names)[::2]:
         sorted_names.Remove(name)
     assert list(sorted_names) == store.text.NiceSort(list(names)[1::2])
+
+
+class _SectionMachine(RuleBasedStateMachine):
+    """Members come, go and change: the joined text is that of all members in order."""
+
+    @initialize(names=st.sets(st.integers(0, 60)))
+    def Begin(self, names):
+        self.values = {f"n{number}": 0 for number in names}
+        self.section = store.Section(self.values, lambda name: f"{name}={self.values[name]}")
+
+    @rule(number=st.integers(0, 60))
+    def Put(self, number):
+        name = f"n{number}"
+        if name in self.values:
+            self.values[name] += 1
+            self.section.Touch(name)
+        else:
+            self.values[name] = 0
+            self.section.Add(name)
+
+    @rule(number=st.integers(0, 60))
+    def Remove(self, number):
+        if f"n{number}" in self.values:
+            del self.values[f"n{number}"]
+            self.section.Remove(f"n{number}")
+
+    @invariant()
+    def Agree(self):
+        if hasattr(self, "section"):
+            self.section._CheckInvariants()
+            joined = b",\n    ".join(self.section.GetTexts())
+            expected = [f"{name}={value}" for name, value in sorted(self.values.items())]
+            assert joined.decode() == ",\n    ".join(expected)
+
+
+TestSection = _SectionMachine.TestCase
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    """Blocks so small that a handful of objects splits them."""
+    monkeypatch.setattr(store, "BLOCK_SIZE", 4)
