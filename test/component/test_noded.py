@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -642,3 +643,99 @@ class TestDaemon:
         daemon = own("--no-mlock").Start()
         status = Path(f"/proc/{daemon.process.pid}/status").read_text()
         assert int(status.partition("VmLck:")[2].split()[0]) == 0
+
+
+@pytest.fixture(scope="session")
+def failing_disk(tmp_path_factory):
+    """The library that makes a program's disk fail; built from the source beside this file."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler to build the failing disk with")
+    library = tmp_path_factory.mktemp("lib") / "failing_disk.so"
+    source = Path(__file__).with_name("failing_disk.c")
+    subprocess.run(
+        [compiler, "-Wall", "-O1", "-fPIC", "-shared", "-o", library, source, "-ldl"], check=True
+    )
+    return library
+
+
+class TestDeadDisk:
+    """NA2, NA3: the system disk fails every read and write."""
+
+    ADDRESS = "127.77.11.4"
+
+    @pytest.fixture
+    def disk(self, failing_disk, tmp_path, pem):
+        class _Disk:
+            def __init__(self):
+                self.switch = tmp_path / "switch"
+                self.console = tmp_path / "console"
+                self.switch.write_bytes(b"\0")
+                self.console.write_bytes(b"")
+                self.daemon = _Noded(
+                    tmp_path / "node14.example.com",
+                    pem,
+                    TestDeadDisk.ADDRESS,
+                    env={
+                        "LD_PRELOAD": str(failing_disk),
+                        "FAILING_DISK_SWITCH": str(self.switch),
+                        "FAILING_DISK_CONSOLE": str(self.console),
+                        "GANETI_FAKE_POWERCYCLE": "1",
+                    },
+                ).Start()
+
+            def Break(self):
+                # In place: the daemon has it mapped
+                with open(self.switch, "r+b") as fobj:
+                    fobj.write(b"\1")
+
+            def Mend(self):
+                with open(self.switch, "r+b") as fobj:
+                    fobj.write(b"\0")
+
+        result = _Disk()
+        yield result
+        result.Mend()
+        result.daemon.Stop()
+
+    def _Call(self, transport, name, args):
+        request = runtime.HttpRequest(
+            self.ADDRESS, PORT, "PUT", f"/{name}", json.dumps(args).encode(), timeout=15
+        )
+        transport.Perform([request])
+        assert request.error is None
+        assert request.status == 200
+        return json.loads(request.response)
+
+    def test_the_disk_really_fails(self, disk, transport):
+        """Otherwise the tests below show nothing."""
+        hosts = str(disk.daemon.root / "etc" / "hosts")
+        checks = [{"filelist": ["/@root@/etc/hosts"]}, "cluster"]
+        success, result = self._Call(transport, "node_verify", checks)
+        assert success
+        assert hosts not in result["filelist"]
+        assert list(result["filelist"]) == ["/@root@/etc/hosts"]
+        disk.Break()
+        success, text = self._Call(transport, "master_info", [])
+        assert not success
+        assert "Input/output error" in text
+
+    @pytest.mark.parametrize("kind", ["fake", "kvm", "xen-pvm", "chroot"])
+    def test_powercycle(self, disk, transport, kind):
+        """NA3: answered and carried out, from a cold start, over a new connection."""
+        disk.Break()
+        answer = self._Call(transport, "node_powercycle", [kind])
+        assert answer == [True, "Reboot scheduled in 5 seconds"]
+        # This is where a real node would be reset; a virtual one says so, on the console.
+        _Wait(lambda: "Powercycle: this is a virtual node" in disk.console.read_text())
+
+    def test_log_goes_to_the_console(self, disk, transport):
+        """NA2: what the log file does not take; the daemon goes on, and back."""
+        disk.Break()
+        assert self._Call(transport, "version", []) == [True, constants.PROTOCOL_VERSION]
+        _Wait(lambda: "PUT /version" in disk.console.read_text())
+        assert "Cannot log message to" in disk.console.read_text()
+        assert "PUT /version" not in disk.daemon.log
+        disk.Mend()
+        assert self._Call(transport, "version", []) == [True, constants.PROTOCOL_VERSION]
+        _Wait(lambda: "PUT /version" in disk.daemon.log)
