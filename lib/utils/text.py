@@ -9,7 +9,6 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
-from fractions import Fraction
 from typing import Any, Final, TypeVar
 
 from .. import constants, errors
@@ -143,6 +142,9 @@ def ParseUnit(text: object) -> int:
 
     Raises: UnitParseError.
     """
+    # Exact arithmetic, imported where it is needed: most commands parse no sizes.
+    from fractions import Fraction
+
     value = str(text)
     match = _UNIT_TEXT.fullmatch(value)
     if not match:

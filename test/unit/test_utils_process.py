@@ -106,7 +106,7 @@ class TestRunCmd:
 
     def testTermIgnoredThenKilled(self, monkeypatch):
         monkeypatch.setattr(process, "_TIMEOUT_GRACE", 0.02)
-        result = _Sh("trap '' TERM; echo trapped; while :; do sleep 60; done", timeout=0.05)
+        result = _Sh("trap '' TERM; echo trapped; exec sleep 60", timeout=0.05)
         assert (result.signal, result.stdout) == (signal.SIGKILL, "trapped\n")
 
     def testEndsAfterKillThoughAnEscapedChildHoldsThePipe(self, monkeypatch, tmp_path):
@@ -249,7 +249,7 @@ class TestProcesses:
         process.KillProcess(pid)
 
     def testKillOneThatIgnoresTerm(self):
-        script = "trap '' TERM; echo ready; while :; do sleep 60; done"
+        script = "trap '' TERM; echo ready; exec sleep 60"
         with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE) as proc:
             proc.stdout.readline()
             process.KillProcess(proc.pid, timeout=0.02)
