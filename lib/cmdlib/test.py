@@ -37,6 +37,7 @@ class LUTestDelay(base.NoHooksLU):
         if duration < 0:
             raise errors.OpExecError(f"Can not sleep for {duration} seconds: must not be negative")
         clock = self.context.runtime.clock
+        # In slices, as a cancel takes effect between them.
         end = clock.monotonic() + duration
         while (left := end - clock.monotonic()) > 0:
             self.CheckCancel()

@@ -249,9 +249,13 @@ class JobExecutor:
         queue = self._queue
         with queue.mutex:
             job.strategy = None
+            canceling = op.status == constants.OP_STATUS_CANCELING
             op.Apply(constants.OP_EVENT_SUCCEED, queue.Now(), result)
             if job.final:
                 job.Finish(queue.Now())
+            elif canceling:
+                # Too late for this one, but not for the rest.
+                job.NoticeCancel(queue.Now())
         if job.final:
             queue.JobEnded(job)
             return False

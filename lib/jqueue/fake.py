@@ -124,12 +124,18 @@ class FakeMaster:
     rpc: Any
     runtime: Runtime
 
-    def __init__(self, rt: Runtime, cfg: config.ConfigWriter, rpc_: Any, num_workers: int) -> None:
+    def __init__(
+        self,
+        rt: Runtime,
+        cfg: config.ConfigWriter,
+        rpc_: Any,
+        num_workers: int,
+        open_lock: Any = FakeLock,
+    ) -> None:
         self.runtime = rt
         self.cfg = cfg
         self.rpc = rpc_
         self.glm = locking.GanetiLockManager(cfg.GetNodeList(), cfg.GetInstanceList(), runtime=rt)
-        open_lock: Any = FakeLock
         self.jobqueue = JobQueue(self, num_workers, open_lock)
 
     def AddNode(self, node: objects.Node, ec_id: str | None) -> None:

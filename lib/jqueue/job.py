@@ -295,8 +295,8 @@ class QueuedJob:
     def RequestCancel(self, now: float) -> tuple[bool, str]:
         """Cancel the job if that is still possible.
 
-        A job that no worker is at ends at once; of one that waits for locks in a worker, that
-        worker takes notice (L{NoticeCancel}).
+        A job that no worker is at ends at once; of one that waits for locks in a worker, or runs
+        an opcode that says that it can be interrupted, that worker takes notice (L{NoticeCancel}).
 
         @return: whether it is or will be cancelled, and a text for the user
         """
@@ -313,6 +313,10 @@ class QueuedJob:
             self.NoticeCancel(now)
             return True, f"Job {self.id} canceled"
         if status == constants.JOB_STATUS_CANCELING:
+            return True, f"Job {self.id} will be canceled"
+        running = self.GetCurrentOp()
+        if running is not None and getattr(running.input, "interruptible", False):
+            running.Apply(constants.OP_EVENT_CANCEL, now)
             return True, f"Job {self.id} will be canceled"
         return False, f"Job {self.id} is no longer waiting in the queue"
 
@@ -341,12 +345,12 @@ class QueuedJob:
             # The daemon ended between the two.
             self.Finish(now)
             return True
-        if status == constants.JOB_STATUS_CANCELING:
-            self.NoticeCancel(now)
-            return True
         changed = False
         for op in self.ops:
-            if op.status == constants.OP_STATUS_RUNNING:
+            if op.status == constants.OP_STATUS_CANCELING and op.exec_timestamp is None:
+                self.NoticeCancel(now)
+                return True
+            if op.status in (constants.OP_STATUS_RUNNING, constants.OP_STATUS_CANCELING):
                 self.Fail(op, UNCLEAN_TEXT, now)
                 return True
             if op.status == constants.OP_STATUS_WAITLOCK:

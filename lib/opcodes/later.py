@@ -312,7 +312,7 @@ LATER_PARAMS: Final[Mapping[str, _Neutral]] = {
         "count": (1,),
         "group_name": _NONE,
     },
-    "OP_TEST_DELAY": {"repeat": (0,), "interruptible": _OFF, "no_locks": _OFF},
+    "OP_TEST_DELAY": {"repeat": (0,), "no_locks": _OFF},
 }
 
 

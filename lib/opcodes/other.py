@@ -86,6 +86,7 @@ class OpTestDelay(OpCode):
         Param("duration", ht.TNumber, REQUIRED, "Seconds"),
         Param("on_master", ht.TBool, REQUIRED, "Sleep on the master"),
         Param("on_nodes", common.NAMES, REQUIRED, "Nodes to sleep on"),
+        Param("interruptible", ht.TBool, False, "The sleep on the master can be cancelled"),
     )
     OP_RESULT = common.NOTHING
 

@@ -249,9 +249,9 @@ class TestTransitions:
         ("status", "later"),
         [
             # From running there is no way back to queued: no opcode runs twice
-            ("running", {"success", "error"}),
-            # What was cancelled can not start after all
-            ("canceling", {"canceled", "error"}),
+            ("running", {"success", "error", "canceling", "canceled"}),
+            # What was cancelled can not start after all; what can be interrupted may end before
+            ("canceling", {"canceled", "error", "success"}),
             (
                 "waiting",
                 {"queued", "waiting", "running", "canceling"} | {"canceled", "error", "success"},

@@ -200,6 +200,10 @@ class TestRecovery:
         assert (changed, statuses) == (True, ["canceled", "canceled"])
         assert job.end_timestamp == (1000, 0)
 
+    def test_interrupted_while_running_ends_in_error(self):
+        changed, statuses, _ = self._Recover("canceling", "queued", exec_timestamp=(5, 0))
+        assert (changed, statuses) == (True, ["error", "error"])
+
     def test_final_gets_its_end(self):
         changed, statuses, job = self._Recover("success", "error")
         assert (changed, statuses) == (True, ["success", "error"])

@@ -260,6 +260,30 @@ class TestCancel:
         assert queue.CancelJob("99999") == [False, "Job 99999 not found"]
         assert queue.CancelJob("text") == [False, "Job text not found"]
 
+    @Simulated()
+    def test_interruptible(self, master):
+        queue = master.jobqueue
+        job_id = queue.SubmitJob([Delay(1000.0, interruptible=True), NodeDelay(9.0)])
+        while Query(master, job_id, "status") != "running":
+            master.runtime.clock.sleep(0.01)
+        assert queue.CancelJob(job_id) == [True, f"Job {job_id} will be canceled"]
+        assert queue.CancelJob(job_id) == [True, f"Job {job_id} will be canceled"]
+        assert WaitFinal(master, job_id) == "canceled"
+        assert master.runtime.clock.monotonic() < 10
+        assert Query(master, job_id, "opstatus") == ["canceled", "canceled"]
+        assert master.rpc.executed == []
+
+    @Simulated()
+    def test_interruptible_that_ends_first(self, master):
+        queue = master.jobqueue
+        job_id = queue.SubmitJob([Delay(0.5, interruptible=True), NodeDelay(9.0)])
+        master.runtime.clock.sleep(0.4)
+        assert queue.CancelJob(job_id)[0] is True
+        # That one has been done; what comes after it is not.
+        assert WaitFinal(master, job_id) == "canceled"
+        assert Query(master, job_id, "opstatus") == ["success", "canceled"]
+        assert master.rpc.executed == []
+
 
 class TestArchive:
     @Simulated()
