@@ -313,7 +313,8 @@ def _MakeRequest(
 
 async def _ReadBody(request: web.BaseRequest) -> bytes:
     try:
-        return await asyncio.wait_for(request.read(), READ_TIMEOUT)
+        async with asyncio.timeout(READ_TIMEOUT):
+            return await request.read()
     except TimeoutError:
         raise _HttpError(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time") from None
     except web.HTTPRequestEntityTooLarge:

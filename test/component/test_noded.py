@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ganeti import constants, pathutils, rpc, rpc_defs, runtime
+from ganeti import constants, objects, pathutils, rpc, rpc_defs, runtime
 from ganeti.rpc.transport import CurlTransport
 from ganeti.utils import x509
 
@@ -545,6 +545,179 @@ class TestConnections:
             done.result(15)
         assert quick.status == 200
         assert {request.status for request in slow} == {200}
+
+
+class TestInstanceOnANode:
+    """BASE2: an instance with disks in files, from nothing and back, through the real calls."""
+
+    ADDRESS = "127.77.11.5"
+    BASE = "/srv/ganeti/file-storage"
+
+    class _Cluster:
+        """What the runner must know of the cluster."""
+
+        def __init__(self, address):
+            self._node = objects.Node(name="n", primary_ip=address, offline=False)
+            self._cluster = objects.Cluster(
+                hvparams={"fake": {}},
+                os_hvp={},
+                beparams={"default": {"memory": 64, "vcpus": 1, "auto_balance": True}},
+                nicparams={"default": {"mode": "bridged", "link": "br0"}},
+            )
+
+        def GetNodeInfo(self, _):
+            return self._node
+
+        def GetClusterInfo(self):
+            return self._cluster
+
+    @pytest.fixture
+    def daemon(self, tmp_path, pem):
+        daemon = _Noded(tmp_path / "node15.example.com", pem, self.ADDRESS)
+        definition = daemon.root / "srv" / "ganeti" / "os" / "tiny"
+        definition.mkdir(parents=True)
+        (definition / "ganeti_api_version").write_text("15\n")
+        (definition / "variants.list").write_text("default\n")
+        for script in ("create", "import", "export", "rename"):
+            (definition / script).write_text(
+                '#!/bin/sh\necho "$INSTANCE_NAME $OS_VARIANT" | dd of="$DISK_0_PATH"'
+                " conv=notrunc 2>/dev/null\n"
+            )
+            (definition / script).chmod(0o755)
+        daemon.Start()
+        yield daemon
+        daemon.Stop()
+
+    @pytest.fixture
+    def call(self, daemon, transport):
+        rpc.Init(transport=transport)
+        runner = rpc.RpcRunner(self._Cluster(self.ADDRESS))
+
+        def Call(name, *args):
+            """The payload of a call that must succeed, and be of the declared type."""
+            call = rpc_defs.CALLS[name]
+            where = ["n"] if call.kind == rpc_defs.MULTI else "n"
+            kwargs = {"address_list": [self.ADDRESS]} if call.static else {}
+            result = getattr(runner, call.method)(where, *args, **kwargs)
+            result = result["n"] if isinstance(result, dict) else result
+            assert result.fail_msg is None, f"{name}: {result.fail_msg}"
+            assert rpc_defs.CheckResult(name, result.data[1]) is None
+            return result.payload
+
+        yield Call
+        rpc.Shutdown()
+
+    def test_life(self, daemon, call):
+        path = f"{self.BASE}/inst1/disk0"
+        local = daemon.root / path[1:]
+        disk = objects.Disk(
+            dev_type="file",
+            logical_id=("loop", path),
+            physical_id=("loop", path),
+            size=8,
+            mode="rw",
+            iv_name="disk/0",
+        )
+        instance = objects.Instance(
+            name="inst1.example.com",
+            primary_node="n",
+            os="tiny+default",
+            hypervisor="fake",
+            hvparams={},
+            beparams={"memory": 96},
+            nics=[objects.NIC(mac="aa:00:00:00:00:01", nicparams={})],
+            disks=[disk],
+            disk_template="file",
+        )
+        call("write_ssconf_files", {"file_storage_dir": self.BASE, "cluster_name": "c"})
+        ((name, _, valid, _, variants),) = call("os_diagnose")
+        assert (name, valid, variants) == ("tiny", True, ["default"])
+        assert call("os_get", "tiny+default").supported_variants == ["default"]
+
+        call("file_storage_dir_create", f"{self.BASE}/inst1")
+        assert call("blockdev_create", disk, 8, instance.name, True, "info") == ["loop", path]
+        assert call("blockdev_assemble", disk, instance.name, True) == str(pathutils.AddRoot(path))
+        assert call("blockdev_getsize", [disk]) == [8 << 20]
+        assert call("blockdev_find", disk).is_degraded is False
+        call("instance_os_add", instance, False, 0)
+        assert local.read_bytes().startswith(b"inst1.example.com default\n")
+        assert len(local.read_bytes()) == 8 << 20
+
+        call("instance_start", instance)
+        assert call("instance_list", ["fake"]) == [instance.name]
+        assert call("all_instances_info", ["fake"])[instance.name]["memory"] == 96
+        assert call("instance_info", instance.name, "fake")["state"] == "---b-"
+        links = daemon.root / "var" / "run" / "ganeti" / "instance-disks"
+        assert os.readlink(links / f"{instance.name}:0") == str(local)
+        call("instance_migratable", instance)
+        call("instance_reboot", instance, "hard", 10)
+
+        started = time.monotonic()
+        call("instance_shutdown", instance, 120)
+        assert time.monotonic() - started < 2
+        assert call("instance_list", ["fake"]) == []
+        assert list(links.iterdir()) == []
+        call("blockdev_grow", disk, 4)
+        assert call("blockdev_getmirrorstatus", [disk])[0].ldisk_status == constants.LDS_OKAY
+        call("instance_run_rename", instance, "old.example.com", 0)
+        call("blockdev_close", instance.name, [disk])
+        call("blockdev_shutdown", disk)
+        (row,) = call("storage_list", "file", [[self.BASE]], None, ["name", "used"])
+        assert row == [self.BASE, 12]
+        call("blockdev_remove", disk)
+        call("file_storage_dir_remove", f"{self.BASE}/inst1")
+        assert list((daemon.root / self.BASE[1:]).iterdir()) == []
+        logs = daemon.root / "var" / "log" / "ganeti" / "os"
+        assert sorted(path.name.partition("-")[0] for path in logs.iterdir()) == ["add", "rename"]
+
+    def test_facts(self, daemon, call):
+        info = call("node_info", None, "fake")
+        assert info["memory_total"] > 0
+        call("write_ssconf_files", {"master_netdev": "lo", "master_ip": "127.77.11.99"})
+        call("write_ssconf_files", {"master_node": "node15.example.com"})
+        assert call("master_info") == ["lo", "127.77.11.99", "node15.example.com"]
+        call("node_start_master", False, False)
+        call("node_stop_master", False)
+        checks = {
+            "hypervisor": ["fake"],
+            "instancelist": ["fake"],
+            "version": None,
+            "hvinfo": "fake",
+            "nodesetup": None,
+            "time": None,
+            "master-ip": ["node15.example.com", "127.77.11.99"],
+            "nodelist": ["node15.example.com"],
+            "node-net-test": [["node15.example.com", self.ADDRESS, self.ADDRESS]],
+            "filelist": [pathutils.ETC_HOSTS],
+        }
+        result = call("node_verify", checks, "c")
+        assert set(result) == set(checks)
+        assert result["hypervisor"] == {"fake": None}
+        assert result["nodelist"] == {}
+        assert result["node-net-test"] == {}
+        assert result["master-ip"] is True
+        assert result["version"] == [constants.PROTOCOL_VERSION, constants.RELEASE_VERSION]
+        assert list(result["filelist"]) == [pathutils.ETC_HOSTS]
+        assert abs(result["time"][0] - time.time()) < 10
+        assert call("node_has_ip_address", self.ADDRESS) is True
+        assert call("node_tcp_ping", self.ADDRESS, self.ADDRESS, PORT, 5, True) is True
+        assert call("bridges_exist", []) is None
+        assert call("hooks_runner", "node-add", "pre", {}) == []
+        call("hypervisor_validate_params", "fake", {})
+        call("test_delay", 0.01)
+        call("jobqueue_set_drain", True)
+        assert (daemon.data_dir / "queue" / "drain").exists()
+        call("jobqueue_purge")
+
+    def test_upload_between_roots(self, daemon, runner, tmp_path):
+        """The same file of two virtual nodes lies at different places."""
+        os.makedirs(os.path.dirname(pathutils.ETC_HOSTS), exist_ok=True)
+        Path(pathutils.ETC_HOSTS).write_text("127.77.11.5 from-the-master\n")
+        result = runner.call_upload_file(["n"], pathutils.ETC_HOSTS, address_list=[self.ADDRESS])[
+            "n"
+        ]
+        assert result.fail_msg is None
+        assert (daemon.root / "etc" / "hosts").read_text() == "127.77.11.5 from-the-master\n"
 
 
 class TestDaemon:
