@@ -120,6 +120,7 @@ class JobExecutor:
             if ticket != job.ticket or job.claimed is not None or job.final or queue.ending:
                 return
             job.claimed = ticket
+            job.worker = queue.context.runtime.threads.get_ident()
         try:
             self._RunClaimed(job)
         finally:

@@ -148,6 +148,7 @@ class QueuedJob:
     @ivar lock_status: what locks it waits for, as text; in memory only
     @ivar ticket: number of its present stay in the queue of the workers; an older one is void
     @ivar claimed: the ticket of the worker that is at it, None if none is
+    @ivar worker: identity of that worker's thread
     @ivar strategy: time-outs of the next attempt to get the locks of the current opcode
     """
 
@@ -164,6 +165,7 @@ class QueuedJob:
         "start_timestamp",
         "strategy",
         "ticket",
+        "worker",
     )
 
     def __init__(self, job_id: int, ops: Iterable[opcodes.OpCode], now: float) -> None:
@@ -189,6 +191,7 @@ class QueuedJob:
         self.lock_status: str | None = None
         self.ticket = 0
         self.claimed: int | None = None
+        self.worker = 0
         self.strategy: Any = None
 
     def __repr__(self) -> str:

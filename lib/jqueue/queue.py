@@ -403,6 +403,9 @@ class JobQueue:
             if job is None:
                 return [False, f"Job {job_id} not found"]
             success, text = job.RequestCancel(self.Now())
+            if success and job.claimed is not None:
+                # With the mutex held, so that the worker is still at this job.
+                self.context.glm.interrupt(job.worker)
         if success:
             # Who was told so must not find it done after a crash.
             if job.final:

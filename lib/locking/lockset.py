@@ -347,6 +347,14 @@ class LockSet:
             del self._locks[name]
         return True
 
+    def interrupt(self, ident: int) -> bool:
+        """Let a thread that waits in L{acquire} give up, as if its time were over.
+
+        @param ident: the thread
+        @return: whether it waits
+        """
+        return any(lock.interrupt(ident) for lock in [self._set_lock, *self._Snapshot().values()])
+
     # Monitor
 
     def GetLockInfo(self) -> list[LockInfo]:

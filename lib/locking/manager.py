@@ -198,6 +198,14 @@ class GanetiLockManager:
             self._CheckOrder(level, "remove locks that are not held")
         return self._sets[level].remove(names)
 
+    def interrupt(self, ident: int) -> bool:
+        """Let a thread that waits in L{acquire} give up, as if its time were over.
+
+        @param ident: the thread
+        @return: whether it waits
+        """
+        return any(self._sets[level].interrupt(ident) for level in LEVELS)
+
     # Monitor
 
     def GetLockInfo(self) -> list[LockInfo]:

@@ -131,6 +131,8 @@ class SharedLock:
         self._exclusive: int | None = None
         self._exclusive_label = ""
         self._deleted = False
+        #: Waiting threads that shall give up.
+        self._interrupted: set[int] = set()
         #: By priority; a queue is here only while it has entries.
         self._queues: dict[int, _Queue] = {}
         self._stat_acquired = 0
@@ -230,9 +232,13 @@ class SharedLock:
                 entry.condition.wait(remaining)
                 if self._deleted:
                     raise self._DeletedError()
+                if ident in self._interrupted:
+                    self._stat_timed_out += 1
+                    return False
             self._Take(ident, label, shared)
             return True
         finally:
+            self._interrupted.discard(ident)
             del entry.waiters[ident]
             # A deletion has emptied the queues by itself.
             if not entry.waiters and not self._deleted:
@@ -334,6 +340,22 @@ class SharedLock:
                     entry.condition.notifyAll()
             self._queues.clear()
         return True
+
+    def interrupt(self, ident: int) -> bool:
+        """Let a thread that waits for the lock give up, as if its time were over.
+
+        @param ident: the thread
+        @return: whether it waits
+        """
+        with self._mutex:
+            for queue in self._queues.values():
+                for entry in queue.entries:
+                    if ident in entry.waiters:
+                        self._interrupted.add(ident)
+                        # The others in this entry see that nothing has changed for them.
+                        entry.condition.notifyAll()
+                        return True
+        return False
 
     def is_owned(self, shared: int = -1) -> bool:
         """Does the current thread hold the lock?

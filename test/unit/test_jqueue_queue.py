@@ -248,6 +248,30 @@ class TestCancel:
         assert master.rpc.executed == [30.0]
 
     @Simulated()
+    def test_wait_for_locks_ends_at_once(self, master):
+        self._CancelWaiting(master, 0.5)
+
+    @Simulated()
+    def test_blocking_wait_for_locks_ends_at_once(self, master):
+        self._CancelWaiting(master, 300.0)
+
+    def _CancelWaiting(self, master, wait):
+        queue = master.jobqueue
+        holder = queue.SubmitJob([Delay(1000.0, [NODE])])
+        while Query(master, holder, "status") != "running":
+            master.runtime.clock.sleep(0.01)
+        waiter = queue.SubmitJob([NodeDelay(8.0)])
+        other = queue.SubmitJob([NodeDelay(9.0)])
+        master.runtime.clock.sleep(wait)
+        before = master.runtime.clock.monotonic()
+        assert queue.CancelJob(waiter)[0] is True
+        assert WaitFinal(master, waiter) == "canceled"
+        assert master.runtime.clock.monotonic() < before + 0.5
+        # Others that wait for the same are not disturbed.
+        assert WaitFinal(master, other) == "success"
+        assert sorted(master.rpc.executed) == [9.0, 1000.0]
+
+    @Simulated()
     def test_running_ended_and_unknown(self, master):
         queue = master.jobqueue
         job_id = queue.SubmitJob([Delay(5.0)])
