@@ -1,7 +1,9 @@
 """Copies of the job queue on this node, which is a master candidate.
 
-Each call opens the queue's lock file anew and holds it exclusively while it works, so that calls
-exclude each other and, on the master, everybody but the master daemon is shut out.
+Each call opens the queue's lock file anew and holds it exclusively while it works, so that, on the
+master, everybody but the master daemon is shut out. Calls of this process first agree among
+themselves: one that has to wait for another goes on at once when it is its turn, while a lock on a
+file is looked at only ten times a second.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from .cleaning import CleanDirectory
 
 #: Seconds to wait for the lock of the queue.
 LOCK_TIMEOUT: Final = 10.0
+#: Held by the call of this process that has, or waits for, the lock file.
+_OUR_TURN: Final = runtime.DEFAULT.threads.Lock()
 
 
 def IsQueueFile(path: str, queue_dir: str = pathutils.QUEUE_DIR) -> bool:
@@ -57,9 +61,18 @@ def _QueueLock(timeout: float) -> Iterator[None]:
         raise errors.JobQueueError(
             f"Job queue failed initialization, cannot update jobs: {err}"
         ) from err
-    with lock:
-        lock.Exclusive(blocking=True, timeout=timeout)
-        yield
+    if not _OUR_TURN.acquire(timeout=timeout):
+        lock.Close()
+        raise errors.LockError(
+            f"Failed to lock {lock.filename} within {timeout:g} s: another call has it"
+        )
+    try:
+        # Closed, and so given up, before it is the next one's turn
+        with lock:
+            lock.Exclusive(blocking=True, timeout=timeout)
+            yield
+    finally:
+        _OUR_TURN.release()
 
 
 def JobQueueUpdate(

@@ -3,10 +3,11 @@
 import json
 import os
 import shutil
+from concurrent import futures
 
 import pytest
 
-from ganeti import constants, errors, jstore, pathutils, rpc, ssconf
+from ganeti import constants, errors, jstore, pathutils, rpc, runtime, ssconf
 from ganeti.backend import cleaning, files, filestorage, jobqueue
 from ganeti.runtime import fake
 from ganeti.utils import filelock, io
@@ -283,6 +284,28 @@ class TestJobQueue:
                 with pytest.raises(errors.LockError, match="Failed to lock"):
                     call()
         jobqueue.JobQueueUpdate(JOB, [0, "x"])
+
+    def test_calls_at_once_do_not_poll(self, monkeypatch):
+        """JQ2: a hundred updates that arrive together wait for each other, not for a clock."""
+
+        def Sleep(seconds):
+            raise AssertionError(f"slept for {seconds}")
+
+        jobqueue.InitQueue()
+        monkeypatch.setattr(runtime.DEFAULT.clock, "sleep", Sleep, raising=False)
+        paths = [f"{pathutils.QUEUE_DIR}/job-{number}" for number in range(100)]
+        rt = fake.NewRuntime()
+        with futures.ThreadPoolExecutor(20) as pool:
+            list(pool.map(lambda path: jobqueue.JobQueueUpdate(path, [0, "x"], rt), paths))
+        assert sorted(path for _, path in rt.files.writes) == sorted(paths)
+
+    def test_busy_in_this_process(self, monkeypatch):
+        monkeypatch.setattr(jobqueue, "LOCK_TIMEOUT", 0.0)
+        with (
+            jobqueue._QueueLock(0.0),
+            pytest.raises(errors.LockError, match="another call has it"),
+        ):
+            jobqueue.JobQueueUpdate(JOB, [0, "x"])
 
     def test_broken_queue(self):
         _Write(pathutils.QUEUE_DIR, "a file where the directory should be")
