@@ -15,6 +15,11 @@ from ganeti.utils import filelock, io
 BASE = "/srv/ganeti/file-storage"
 
 
+def _Name(value):
+    """Names of tests must not depend on where this run has its root directory."""
+    return repr(value).replace(pathutils.ROOTDIR, "") if isinstance(value, str) else None
+
+
 @pytest.fixture(autouse=True)
 def node():
     for path in (
@@ -59,6 +64,7 @@ class TestUploadWhitelist:
             "/etc/xen/scripts/vif-bridge",
             pathutils.CONF_DIR + "/vnc-inst1-password",
         ],
+        ids=_Name,
     )
     def test_allowed(self, path):
         assert files.IsUploadAllowed(path)
@@ -77,6 +83,7 @@ class TestUploadWhitelist:
             pathutils.CONF_DIR + "/vnc-../../passwd",
             "",
         ],
+        ids=_Name,
     )
     def test_refused(self, path):
         assert not files.IsUploadAllowed(path)
@@ -186,7 +193,7 @@ ARCHIVED = pathutils.JOB_QUEUE_ARCHIVE_DIR + "/0/job-1"
 class TestQueuePaths:
     """Component-wise, whatever the path says."""
 
-    @pytest.mark.parametrize("path", [JOB, ARCHIVED, pathutils.JOB_QUEUE_SERIAL_FILE])
+    @pytest.mark.parametrize("path", [JOB, ARCHIVED, pathutils.JOB_QUEUE_SERIAL_FILE], ids=_Name)
     def test_good(self, path):
         assert jobqueue.IsQueueFile(path)
 
@@ -202,6 +209,7 @@ class TestQueuePaths:
             "",
             JOB + "\0",
         ],
+        ids=_Name,
     )
     def test_bad(self, path):
         assert not jobqueue.IsQueueFile(path)
@@ -382,7 +390,9 @@ class TestFileStorageDirs:
             filestorage.RenameFileStorageDir(self.PATH, self.OTHER)
 
     @pytest.mark.parametrize(
-        "path", [BASE, f"{BASE}-evil/x", f"{BASE}/../x", "/etc/x", "x", f"{BASE}/x/../../y"]
+        "path",
+        [BASE, f"{BASE}-evil/x", f"{BASE}/../x", "/etc/x", "x", f"{BASE}/x/../../y"],
+        ids=_Name,
     )
     def test_refused(self, path):
         for call in (
