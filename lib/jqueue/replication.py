@@ -25,7 +25,7 @@ from .. import runtime
 _PATIENCE: Final = 5.0
 #: Seconds between attempts to reach a candidate: first, and longest.
 _RETRY_FIRST: Final = 1.0
-_RETRY_LONGEST: Final = 30.0
+_RETRY_LONGEST: Final = 10.0
 
 
 class QueueRpc(Protocol):
@@ -214,17 +214,25 @@ class Replicator:
                 if number <= safe:
                     told.append(callback)
                 elif since <= old:
-                    logging.error(
-                        "No other master candidate has confirmed a change of the job queue within"
-                        " %g s; going on without a copy",
-                        _PATIENCE,
-                    )
+                    self._MarkHanging(number)
                     told.append(callback)
                 else:
                     waiting.append((number, since, callback))
             self._unsafe = waiting
         for callback in told:
             callback()
+
+    def _MarkHanging(self, number: int) -> None:
+        """Wait for no candidate that took too long until it has answered; the mutex is held."""
+        for candidate in self._candidates.values():
+            if candidate.up and candidate.confirmed < number:
+                candidate.up = False
+                logging.error(
+                    "Node %s has not confirmed a change of the job queue within %g s; not waiting"
+                    " for it until it answers",
+                    candidate.name,
+                    _PATIENCE,
+                )
 
     # The thread of a candidate
 
