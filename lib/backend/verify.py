@@ -165,11 +165,12 @@ def _Time(_: object, context: _Context) -> tuple[int, int]:
     return text.SplitTime(context.rt.clock.time())
 
 
-def _VolumeGroups(_: object, context: _Context) -> dict[str, int] | str:
+def _VolumeGroups(_: object, context: _Context) -> dict[str, int]:
     try:
         return lvm.ListVolumeGroups(context.rt)
     except (errors.OpExecError, OSError) as err:
-        return f"Can't list volume groups: {err}"
+        logging.error("Can't list volume groups: %s", err)
+        return {}
 
 
 def _Volumes(vg_name: str, context: _Context) -> dict[str, Any] | str:

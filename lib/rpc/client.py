@@ -6,6 +6,7 @@ for the few whose client does something with its arguments or its answers.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -234,6 +235,12 @@ def _ResolveByConfig(cfg: Configuration, node: str) -> _Address:
 # Requests and answers
 
 
+@functools.cache
+def _GetPort() -> int:
+    # Looking into the services database costs as much as everything else done here for a call.
+    return net.GetDaemonPort(constants.NODED)
+
+
 def _Execute(
     call: rpc_defs.Call,
     nodes: Sequence[str],
@@ -250,7 +257,7 @@ def _Execute(
     wire_args = pathutils.ToWire(rpc_defs.EncodeArgs(call.name, args))
     body = serializer.Dump(wire_args).encode("utf-8")
     timeout = call.GetTimeout(args)
-    port = net.GetDaemonPort(constants.NODED)
+    port = _GetPort()
 
     results: dict[str, RpcResult] = {}
     requests = []
