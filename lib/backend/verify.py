@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Any, Final
 
-from .. import constants, errors, hypervisor, runtime, ssh
+from .. import constants, errors, hypervisor, pathutils, runtime, ssh
 from ..utils import io, lvm, net, text
 from . import instance
 from .base import RPCFail
@@ -141,11 +141,17 @@ def _HypervisorInfo(kind: str, context: _Context) -> dict[str, Any]:
 
 
 def _NodeSetup(_: object, context: _Context) -> list[str]:
-    return FindSetupProblems(os.path.isdir, os.path.isfile)
+    # A virtual node is never reset through the kernel: that would take its host with it.
+    return FindSetupProblems(os.path.isdir, os.path.isfile, not pathutils.IsVirtual())
 
 
-def FindSetupProblems(is_dir: Callable[[str], bool], is_file: Callable[[str], bool]) -> list[str]:
-    """What is missing on a host for it to be a node; texts."""
+def FindSetupProblems(
+    is_dir: Callable[[str], bool], is_file: Callable[[str], bool], resettable: bool = True
+) -> list[str]:
+    """What is missing on a host for it to be a node; texts.
+
+    @param resettable: must the kernel be able to reset it at once?
+    """
     problems = []
     if not all(is_dir(path) for path in _SYSFS_DIRS):
         wanted = text.CommaJoin(_SYSFS_DIRS)
@@ -153,7 +159,7 @@ def FindSetupProblems(is_dir: Callable[[str], bool], is_file: Callable[[str], bo
             f"The sysfs filesystem doesn't seem to be mounted under /sys, missing required"
             f" directories {wanted}"
         )
-    if not (is_dir(_PROCFS_DIR) and is_file(_PROCFS_FILE)):
+    if not (is_dir(_PROCFS_DIR) and (is_file(_PROCFS_FILE) or not resettable)):
         problems.append(
             f"The procfs filesystem doesn't seem to be mounted under /proc, missing required"
             f" directory {_PROCFS_DIR} or file {_PROCFS_FILE}"

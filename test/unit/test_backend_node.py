@@ -444,6 +444,8 @@ class TestVerify:
         assert "/proc/sysrq-trigger" in procfs
         assert len(verify.FindSetupProblems(lambda path: path != "/sys/class/net", Everything)) == 1
         assert len(verify.FindSetupProblems(Everything, Nothing)) == 1
+        # A virtual node needs no way to reset the machine.
+        assert verify.FindSetupProblems(Everything, Nothing, resettable=False) == []
 
     def test_my_name_is_the_nodes(self):
         assert net.HostInfo().name == "node1.example.com"
@@ -523,9 +525,7 @@ class TestIAllocator:
         return iallocator.IAllocatorRunner(name, '{"in": 1}', [str(tmp_path / "no"), str(tmp_path)])
 
     def test_run(self, tmp_path):
-        self._Script(
-            tmp_path, f'echo "$@" > {tmp_path}/seen; cat "$1"; echo x >&2'
-        )
+        self._Script(tmp_path, f'echo "$@" > {tmp_path}/seen; cat "$1"; echo x >&2')
         assert self._Run(tmp_path) == '{"in": 1}'
         # The input is gone afterwards
         assert not os.path.exists((tmp_path / "seen").read_text().strip())
