@@ -21,8 +21,9 @@ from .job import QueuedJob, QueuedOpCode
 if TYPE_CHECKING:
     from .queue import JobQueue
 
-#: Added to the place in the pool's queue of jobs that were tried before: fresh ones go first.
-_TRIED: Final = 1
+#: Jobs that were tried less often than this stand behind fresh ones; after that they take turns,
+#: or many fresh ones would keep them from ever being tried again.
+_PATIENT_ATTEMPTS: Final = 5
 #: Part of the workers that may be blocked in lock acquires without a time limit.
 _BLOCKED_PART: Final = 0.5
 
@@ -108,7 +109,8 @@ class JobExecutor:
     @staticmethod
     def PoolPriority(job: QueuedJob) -> int:
         """Place in the queue of the pool: by priority, at equal priority fresh jobs first."""
-        return 2 * job.CalcPriority() + (_TRIED if job.strategy is not None else 0)
+        tried = job.strategy is not None and job.strategy.attempt < _PATIENT_ATTEMPTS
+        return 2 * job.CalcPriority() + tried
 
     def Run(self, job: QueuedJob, ticket: int) -> None:
         """Take a job as far as it goes now.

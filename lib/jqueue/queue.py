@@ -11,14 +11,18 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from .. import constants, errors, jstore, opcodes, pathutils, runtime, serializer, workerpool
+from .. import constants, errors, jstore, opcodes, pathutils, serializer, workerpool
 from ..utils import filelock
-from . import depends, executor, replication, store
+from . import depends, executor, replication, store, watch
 from .job import IsValidField, QueuedJob
+from .submission import Submission
 
 if TYPE_CHECKING:
     from .. import objects
     from ..cmdlib import base
+
+#: Query field that tells why a job has not started.
+WAIT_REASON: Final = "wait_reason"
 
 #: Jobs that are archived together.
 _ARCHIVE_GROUP: Final = 10
@@ -35,48 +39,6 @@ _WAITABLE: Final = frozenset(
         constants.JOB_STATUS_RUNNING,
     ]
 )
-
-
-class Submission:
-    """Jobs on their way into the queue.
-
-    @ivar results: for each job [True, id] or [False, error text]; valid when it is done
-    """
-
-    def __init__(self, count: int, rt: runtime.Runtime) -> None:
-        self.results: list[list[Any]] = [[False, ""] for _ in range(count)]
-        #: The error of each job that was refused.
-        self.errors: list[errors.GenericError | None] = [None] * count
-        self._done = store.Ticket(rt)
-
-    def Refuse(self, index: int, err: errors.GenericError) -> None:
-        """Job number index of the batch is not accepted."""
-        self.results[index] = [False, errors.FormatError(err)]
-        self.errors[index] = err
-
-    def Finish(self) -> None:
-        """All of them are safe, or refused."""
-        self._done.Finish()
-
-    def AddDoneCallback(self, fn: Callable[[], None]) -> None:
-        """Call this, in any thread, when the fate of all jobs is known."""
-        self._done.AddDoneCallback(fn)
-
-    def Wait(self) -> list[list[Any]]:
-        """The results, as soon as they are known."""
-        self._done.Wait()
-        return self.results
-
-    def GetSingle(self) -> str:
-        """Id of the only job.
-
-        @raise errors.GenericError: why it was refused
-        """
-        err = self.errors[0]
-        if err is not None:
-            raise err
-        job_id: str = self.results[0][1]
-        return job_id
 
 
 class JobQueue:
@@ -114,8 +76,7 @@ class JobQueue:
         self._arriving: dict[int, QueuedJob] = {}
         #: Job -> jobs to queue when it has ended.
         self._dependents: dict[int, set[int]] = {}
-        #: Job -> whom to tell when it changes; None = any job.
-        self._listeners: dict[int, list[Callable[[], None]]] = {}
+        self._listeners = watch.ChangeListeners(self._rt)
         self._executor = executor.JobExecutor(self, num_workers)
         self._pool: workerpool.WorkerPool | None = None
 
@@ -223,10 +184,7 @@ class JobQueue:
 
     def NotifyChange(self, job: QueuedJob) -> None:
         """Tell those who wait for changes of a job."""
-        with self.mutex:
-            listeners = list(self._listeners.get(job.id, ()))
-        for fn in listeners:
-            fn()
+        self._listeners.Notify(job.id)
 
     def _EnqueueUnlocked(self, job: QueuedJob) -> None:
         """Put a job into the queue of the workers."""
@@ -512,17 +470,28 @@ class JobQueue:
         """Rows of values.
 
         @param job_ids: None or empty = all jobs that are not archived, ascending
+        Besides the fields of L{job} there is C{wait_reason}, see L{DescribeWait}.
+
         @return: rows in the order asked for, None for a job that does not exist
         @raise errors.OpExecError: there is no such field
         """
-        self._CheckFields(fields)
+        stored = ["lock_status" if field == WAIT_REASON else field for field in fields]
+        self._CheckFields(stored)
+        lock_info = self.context.glm.GetLockInfo() if WAIT_REASON in fields else []
         with self.mutex:
             jobs: list[QueuedJob | None]
             if job_ids:
                 jobs = [self._FindUnlocked(job_id) for job_id in job_ids]
             else:
                 jobs = [self._jobs[job_id] for job_id in sorted(self._jobs)]
-            return [None if job is None else job.GetInfo(fields) for job in jobs]
+            rows = [None if job is None else job.GetInfo(stored) for job in jobs]
+            for index, field in enumerate(fields):
+                if field != WAIT_REASON:
+                    continue
+                for job, row in zip(jobs, rows, strict=True):
+                    if job is not None and row is not None:
+                        row[index] = executor.DescribeWait(job, lock_info)
+            return rows
 
     @staticmethod
     def _CheckFields(fields: Sequence[str]) -> None:
@@ -543,22 +512,17 @@ class JobQueue:
 
     # Waiting
 
-    def AddChangeListener(self, job_id: object, fn: Callable[[], None]) -> None:
+    def AddChangeListener(self, job_id: object, fn: watch.Listener) -> None:
         """Call this, in any thread, at every change of a job. It must return at once."""
         number = jstore.ParseJobId(job_id)
         if number is not None:
-            with self.mutex:
-                self._listeners.setdefault(number, []).append(fn)
+            self._listeners.Add(number, fn)
 
-    def RemoveChangeListener(self, job_id: object, fn: Callable[[], None]) -> None:
+    def RemoveChangeListener(self, job_id: object, fn: watch.Listener) -> None:
         """Undo L{AddChangeListener}."""
         number = jstore.ParseJobId(job_id)
-        with self.mutex:
-            listeners = self._listeners.get(number, []) if number is not None else []
-            if fn in listeners:
-                listeners.remove(fn)
-            if number is not None and not listeners:
-                self._listeners.pop(number, None)
+        if number is not None:
+            self._listeners.Remove(number, fn)
 
     def PeekJobChanges(
         self,
@@ -677,10 +641,9 @@ class JobQueue:
             for job in self._jobs.values():
                 status = job.CalcStatus()
                 counts[status] = counts.get(status, 0) + 1
-            waiting = sum(len(listeners) for listeners in self._listeners.values())
         return {
             "jobs": counts,
-            "listeners": waiting,
+            "listeners": self._listeners.Count(),
             "workers": self._pool.GetStatistics() if self._pool is not None else {},
             "store": self._store.GetStatistics(),
             "candidates": self._replicator.GetStatistics(),

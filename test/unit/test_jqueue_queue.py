@@ -207,6 +207,9 @@ class TestExecution:
         assert [(lock["name"], lock["holders"]) for lock in why["locks"]] == [
             (f"node/{NODE}", [f"Job {holder}/OP_TEST_DELAY"])
         ]
+        status, reason = Query(master, waiter, "status", "wait_reason")
+        assert (status, reason) == ("waiting", why)
+        assert Query(master, holder, "wait_reason") is None
         WaitFinal(master, waiter)
         assert Query(master, waiter, "lock_status") is None
         assert queue.DescribeWait(waiter) is None
