@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from .. import constants, errors, jstore, locking, mcpu, opcodes, workerpool
+from .. import constants, errors, locking, mcpu, opcodes, workerpool
 from . import depends
 from .job import QueuedJob, QueuedOpCode
 
@@ -292,8 +292,3 @@ def DescribeWait(job: QueuedJob, lock_info: list[locking.LockInfo]) -> dict[str,
                     }
                 )
     return {"text": job.lock_status or "waiting for a free worker", "locks": locks}
-
-
-def FormatJobLabel(job_id: str | int) -> str:
-    """How locks name a job that holds them or waits for them."""
-    return f"Job {jstore.FormatJobId(job_id)}/"
