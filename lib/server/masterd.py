@@ -33,6 +33,9 @@ from . import clientops, daemon, luxiserver
 
 _YES: Final = "YES"
 
+#: Seconds between two tries to serve nodes that could not be reached.
+_STALE_NODES_INTERVAL: Final = 30.0
+
 
 class MasterContext:
     """What there is once in a master daemon (L{cmdlib.base.Context <ganeti.cmdlib.base.Context>}).
@@ -155,6 +158,16 @@ def _MakeContext() -> MasterContext:
     return context
 
 
+async def _ServeStaleNodes(context: MasterContext, executor: ThreadPoolExecutor) -> None:
+    """Again and again bring configuration and ssconf to nodes that could not be reached."""
+    loop = asyncio.get_running_loop()
+    while True:
+        stale = await loop.run_in_executor(executor, context.cfg.DistributeStale)
+        if stale:
+            logging.info("Still without the newest configuration: %s", ", ".join(sorted(stale)))
+        await asyncio.sleep(_STALE_NODES_INTERVAL)
+
+
 async def _Main(control: daemon.DaemonControl) -> int:
     loop = asyncio.get_running_loop()
     executor = ThreadPoolExecutor(constants.CLIENT_REQUEST_WORKERS, "ClientReq")
@@ -167,7 +180,9 @@ async def _Main(control: daemon.DaemonControl) -> int:
         server = luxiserver.LuxiServer(ops.Call, executor)
         await server.Start(sock)
         control.Started()
+        duty = asyncio.create_task(_ServeStaleNodes(context, executor))
         await control.WaitForStop()
+        duty.cancel()
         # New jobs are refused, those that wait stay for the next start; running opcodes are waited
         # for below.
         context.jobqueue.PrepareShutdown()
