@@ -37,7 +37,7 @@ FeedbackFn = Callable[[str], object]
 NODED_START_TIMEOUT = 10.0
 NODED_START_DELAY = 0.1
 
-#: Three bytes, the first one even (unicast). That it is a locally administered one is not asked for:
+#: Three bytes, the first one even (unicast). That it is locally administered is not asked for:
 #: clusters with other prefixes exist.
 _MAC_PREFIX = re.compile(r"[0-9a-f][02468ace]:[0-9a-f]{2}:[0-9a-f]{2}")
 

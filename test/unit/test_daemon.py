@@ -221,7 +221,7 @@ class TestForeground:
             for path, mode in daemon.DAEMON_DIRS[CONFD]:
                 assert stat.S_IMODE(os.stat(path).st_mode) == mode
 
-        os.chmod(pathutils.RUN_GANETI_DIR, 0o700)
+        os.makedirs(pathutils.RUN_GANETI_DIR, 0o700)
         assert _Main(Exec, "-f") == 0
 
     def testCheckRefuses(self, capsys):
