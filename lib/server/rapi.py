@@ -98,17 +98,16 @@ class _RequestHandler(web_protocol.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("A part of the answer was sent already")
         logging.info("%s: unreadable request: %s", _Peer(request), message or exc)
-        error = _ErrorFromHttp(status, exc)
-        self.force_close()
-        return _MakeResponse(dispatch.MakeErrorResponse(error))
+        return _MakeResponse(dispatch.MakeErrorResponse(_ErrorFromHttp(status, exc)))
 
 
 def _ErrorFromHttp(status: int, exc: BaseException | None) -> baserlib.HttpError:
     """What to answer to a request that the HTTP library refused."""
     if isinstance(exc, http_exceptions.LineTooLong):
         line = exc.args[0]
-        start = line if isinstance(line, bytes) else str(line).encode("utf-8", "replace")
-        if start.split(b" ", 1)[0] in (b"GET", b"PUT", b"POST", b"DELETE") or start[:1] == b"/":
+        start = line.encode("utf-8", "replace") if isinstance(line, str) else bytes(line)
+        # The target alone, or the whole line: the library has two parsers
+        if start.split(b" ", 1)[-1].startswith(b"/"):
             return baserlib.HttpError(HTTPStatus.REQUEST_URI_TOO_LONG)
         return baserlib.HttpError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
     text = "The request can't be read" if status < 500 else ""
@@ -269,6 +268,11 @@ def _MakeRequest(
 
 
 async def _ReadBody(request: web.BaseRequest) -> bytes:
+    too_large = baserlib.HttpError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is longer than {MAX_BODY} bytes"
+    )
+    if (request.content_length or 0) > MAX_BODY:
+        raise too_large
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         # Else the answer proper is taken for a second one
@@ -280,9 +284,7 @@ async def _ReadBody(request: web.BaseRequest) -> bytes:
             HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time"
         ) from None
     except web.HTTPRequestEntityTooLarge:
-        raise baserlib.HttpError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is longer than {MAX_BODY} bytes"
-        ) from None
+        raise too_large from None
 
 
 def _MakeResponse(answer: dispatch.Response) -> web.Response:
