@@ -69,7 +69,7 @@ class _Server:
             self.luxi_server.close()
             self.loop.run_until_complete(self.server.Stop())
             # Connections that failed early are still ending
-            self.loop.run_until_complete(asyncio.wait_for(self._EndOthers(), 10))
+            self.loop.run_until_complete(self._EndOthers())
             self.loop.close()
 
         self.thread = threading.Thread(target=_Run)
