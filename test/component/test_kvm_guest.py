@@ -82,7 +82,7 @@ class Lab:
                 "kernel_path": self.assets.kernel,
                 "initrd_path": self.assets.initrd,
                 "kernel_args": "quiet panic=1",
-                # See hw_accel in the manual: a kvm device is no promise that guests run on it.
+                # That /dev/kvm can be opened is no promise that guests run on it.
                 "kvm_flag": "disabled",
                 **hvparams,
             },
