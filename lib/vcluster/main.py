@@ -83,11 +83,12 @@ def _Load(opts: argparse.Namespace) -> VirtualCluster:
 def _MakeCluster(opts: argparse.Namespace, progress: _Progress) -> VirtualCluster:
     directory = os.path.abspath(opts.dir)
     vlayout.CheckLayout(directory, opts.nodes, opts.hypervisor)
+    booted = None
     if opts.hypervisor == constants.HT_KVM:
-        guest.Prepare(opts.install, progress)
+        booted = guest.Prepare(opts.install, progress)
     network = vlayout.ChooseNetwork(directory, manager.IsAddressFree)
     layout = vlayout.Layout(directory, network, opts.nodes, opts.hypervisor)
-    cluster = VirtualCluster(layout, progress)
+    cluster = VirtualCluster(layout, progress, booted)
     cluster.Up()
     progress(f"The cluster {layout.cluster_name} of {opts.nodes} nodes is up")
     return cluster

@@ -18,6 +18,7 @@ from .. import constants, errors, pathutils, runtime, serializer
 from ..utils import process
 from . import layout as vlayout
 from . import osdefs
+from .guest import Guest
 from .layout import Layout, VirtualNode
 
 #: Told what happens, one line a step.
@@ -86,10 +87,13 @@ class VirtualCluster:
         self,
         layout: Layout,
         progress: ProgressFn = lambda _: None,
+        guest: Guest | None = None,
         rt: runtime.Runtime = runtime.DEFAULT,
     ) -> None:
+        """@param guest: what new clusters of the kvm hypervisor boot"""
         self.layout = layout
         self._progress = progress
+        self._guest = guest
         self._rt = rt
 
     # Commands
@@ -178,8 +182,8 @@ class VirtualCluster:
             f"--enabled-hypervisors={self.layout.hypervisor}",
             "--nic-parameters=mode=bridged,link=xen-br0",
         ]
-        if self.layout.hypervisor == constants.HT_KVM:
-            argv.append(f"--hypervisor-parameters={osdefs.KvmParameters()}")
+        if self._guest is not None:
+            argv.append(f"--hypervisor-parameters={osdefs.KvmParameters(self._guest)}")
         return [*argv, self.layout.cluster_name]
 
     def _MakeRoot(self, node: VirtualNode) -> None:

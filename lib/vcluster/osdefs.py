@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from .. import pathutils
+from .guest import Guest
 
 #: OS for instances without an operating system, for the fake hypervisor.
 NOOP_OS = "noop"
@@ -33,6 +34,17 @@ def Install(directory: str) -> None:
     os.makedirs(directory)
     for name, path in Sources().items():
         os.symlink(path, os.path.join(directory, name))
+
+
+def KvmParameters(guest: Guest) -> str:
+    """For C{gnt-cluster init}: the cluster's parameters of kvm, with which guests boot anywhere.
+
+    That there is a /dev/kvm is no promise that it boots Linux, so the guests are emulated.
+    """
+    return (
+        f"kvm:kernel_path={guest.kernel},initrd_path={guest.initrd},root_path=/dev/ram0,"
+        "kernel_args=quiet panic=1,kvm_flag=disabled"
+    )
 
 
 def DefaultOs(hypervisor: str) -> str:
