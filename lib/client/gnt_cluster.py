@@ -1,0 +1,682 @@
+"""gnt-cluster: the cluster as a whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Final
+
+from .. import constants, errors, pathutils
+from . import console, failures, jobs, main, options, parser, tags, values
+
+_COMMAND_TIMEOUT_OPT: Final = options.Opt(
+    "--timeout", type="int", default=None, metavar="SECONDS",
+    help="End the command on a node after that many seconds",
+)  # fmt: skip
+
+
+# Starting and ending a cluster
+
+
+def _ResetTo(
+    params: dict[str, Any], types: dict[str, str], defaults: dict[str, Any]
+) -> dict[str, Any]:
+    """Typed parameters, with built-in defaults for those that shall have them again."""
+    typed = values.ForceTypes(params, types, reset=True)
+    return {
+        name: defaults.get(name) if value == constants.VALUE_DEFAULT else value
+        for name, value in typed.items()
+    }
+
+
+def _HvParams(groups: Sequence[tuple[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        # An unknown hypervisor has no defaults; who checks the rest says that it is unknown
+        kind: _ResetTo(
+            params,
+            dict(constants.HVS_PARAMETER_TYPES),
+            dict(constants.HVC_DEFAULTS.get(kind, {})),
+        )
+        for kind, params in values.CheckHvParamGroups(groups).items()
+    }
+
+
+def _BeParams(opts: Any) -> dict[str, Any]:
+    return _ResetTo(
+        opts.beparams, dict(constants.BES_PARAMETER_TYPES), dict(constants.BEC_DEFAULTS)
+    )
+
+
+def _NicParams(opts: Any) -> dict[str, Any]:
+    return _ResetTo(
+        opts.nicparams, dict(constants.NICS_PARAMETER_TYPES), dict(constants.NICC_DEFAULTS)
+    )
+
+
+def _UidRanges(value: str | None) -> list[list[int]] | None:
+    if value is None:
+        return None
+    from .. import uidpool
+
+    return [list(pair) for pair in uidpool.ParseUidPool(value)]
+
+
+def _CheckVgOptions(opts: Any) -> bool:
+    if opts.vg_name and not opts.lvm_storage:
+        console.ToStderr("Options --no-lvm-storage and --vg-name conflict.")
+        return False
+    return True
+
+
+def InitCluster(opts: Any, args: list[str]) -> int:
+    """Make this machine the first node of a new cluster."""
+    if not _CheckVgOptions(opts):
+        return constants.EXIT_FAILURE
+    from .. import bootstrap, opcodes, uidpool
+
+    vg_name = opts.vg_name or (constants.DEFAULT_VG if opts.lvm_storage else None)
+    file_storage_dir = opts.file_storage_dir or pathutils.DEFAULT_FILE_STORAGE_DIR
+    pool = uidpool.ParseUidPool(opts.uid_pool or "")
+    uidpool.CheckUidPool(pool)
+    bootstrap.InitCluster(
+        bootstrap.InitParams(
+            cluster_name=args[0],
+            mac_prefix=opts.mac_prefix,
+            master_netdev=opts.master_netdev,
+            file_storage_dir=file_storage_dir if constants.ENABLE_FILE_STORAGE else "",
+            candidate_pool_size=opts.candidate_pool_size,
+            secondary_ip=opts.secondary_ip,
+            vg_name=vg_name,
+            beparams=_BeParams(opts),
+            nicparams=_NicParams(opts),
+            hvparams=_HvParams(opts.hvparams),
+            enabled_hypervisors=opts.enabled_hypervisors.split(","),
+            modify_etc_hosts=opts.modify_etc_hosts,
+            modify_ssh_setup=opts.modify_ssh_setup,
+            maintain_node_health=bool(opts.maintain_node_health),
+            uid_pool=pool,
+        )
+    )
+    jobs.SubmitOpCode(opcodes.OpClusterPostInit(), opts=opts)
+    return constants.EXIT_SUCCESS
+
+
+def DestroyCluster(opts: Any, args: list[str]) -> int:
+    """End the cluster, which must have no instances and no other nodes any more."""
+    if not opts.yes_do_it:
+        console.ToStderr(
+            "Destroying a cluster is irreversible. If you really want to destroy this cluster,"
+            " supply the --yes-do-it option."
+        )
+        return constants.EXIT_FAILURE
+    from .. import opcodes
+
+    master = jobs.SubmitOpCode(opcodes.OpClusterDestroy(), opts=opts)
+    if opts.dry_run:
+        return constants.EXIT_SUCCESS
+    from .. import bootstrap, rpc
+
+    rpc.Init()
+    try:
+        problems = bootstrap.FinalizeClusterDestroy(master)
+    finally:
+        rpc.Shutdown()
+    for problem in problems:
+        console.ToStderr(f"Warning: {problem}")
+    return constants.EXIT_SUCCESS
+
+
+def RenameCluster(opts: Any, args: list[str]) -> int:
+    """Give the cluster another name and address."""
+    name = args[0]
+    if not opts.force:
+        current = jobs.GetClient().QueryConfigValues(["cluster_name"])[0]
+        if not console.Confirm(
+            f"This will rename the cluster {current} to {name}. If you are connected over the"
+            " network to the cluster's name, the operation is very dangerous as the IP address"
+            " will be removed from the node and the change may not go through. Continue?"
+        ):
+            return constants.EXIT_FAILURE
+    from .. import opcodes
+
+    jobs.SubmitOrSend(opcodes.OpClusterRename(name=name), opts)
+    return constants.EXIT_SUCCESS
+
+
+def MasterFailover(opts: Any, args: list[str]) -> int:
+    """Make this node the master."""
+    from .. import ssconf
+
+    master, myself = ssconf.GetMasterAndMyself()
+    if master == myself:
+        raise errors.OpPrereqError(
+            f"This command must be run on the node that shall become the new master; {myself} is"
+            " the master already",
+            errors.ECODE_INVAL,
+        )
+    if opts.no_voting and not console.Confirm(
+        "This will perform the failover even if most other nodes are down, or if this node is"
+        " outdated. This is dangerous as it can lead to a non-consistent cluster. Check the"
+        " gnt-cluster(8) man page before proceeding. Continue?"
+    ):
+        return constants.EXIT_FAILURE
+    raise failures.NotImplementedYet("The failover of the master")
+
+
+# Jobs on the whole cluster
+
+
+def RedistributeConfig(opts: Any, args: list[str]) -> int:
+    """Send configuration and shared files to all nodes again."""
+    from .. import opcodes
+
+    jobs.SubmitOrSend(opcodes.OpClusterRedistConf(), opts)
+    return constants.EXIT_SUCCESS
+
+
+def VerifyCluster(opts: Any, args: list[str]) -> int:
+    """Check the cluster; the exit code says whether anything is wrong."""
+    from .. import opcodes
+
+    op = opcodes.OpClusterVerify(
+        verbose=opts.verbose,
+        error_codes=opts.error_codes,
+        debug_simulate_errors=opts.simulate_errors,
+        skip_checks=[constants.VERIFY_NPLUSONE_MEM] if opts.skip_nplusone_mem else [],
+    )
+    good = jobs.SubmitOrSend(op, opts)
+    return constants.EXIT_SUCCESS if good or opts.dry_run else constants.EXIT_FAILURE
+
+
+_MAX_ERROR_SHOWN: Final = 400
+
+
+def _VolumePath(vg_name: str | None, volume: str) -> str:
+    return f"/dev/{volume}" if "/" in volume else f"/dev/{vg_name}/{volume}"
+
+
+def _ReportMissing(
+    name: str, volumes: Sequence[Sequence[str]], bad_nodes: dict[str, str], vg_name: str | None
+) -> None:
+    if all(node in bad_nodes for node, _ in volumes):
+        console.ToStdout(f"Instance {name} cannot be verified as it lives on broken nodes")
+        return
+    console.ToStdout(f"Instance {name} has missing logical volumes:")
+    for node, volume in sorted((node, volume) for node, volume in volumes):
+        broken = "broken node " if node in bad_nodes else ""
+        console.ToStdout(f"\t{broken}{node} {_VolumePath(vg_name, volume)}")
+
+
+def VerifyDisks(opts: Any, args: list[str]) -> int:
+    """Find disks that are not active, and activate them."""
+    from .. import opcodes
+
+    cl = jobs.GetClient()
+    bad_nodes, inactive, missing = jobs.SubmitOpCode(opcodes.OpClusterVerifyDisks(), cl)
+    code: int = constants.EXIT_SUCCESS
+    for node in sorted(bad_nodes):
+        error = bad_nodes[node][-_MAX_ERROR_SHOWN:]
+        console.ToStdout(f"Error gathering data on node {node}: {error}")
+        code = constants.EXIT_FAILURE
+    if bad_nodes:
+        console.ToStdout("You need to fix these nodes first before fixing instances")
+    for name in inactive:
+        if name in missing:
+            continue
+        if opts.dry_run:
+            console.ToStdout(f"Would activate disks for instance '{name}'")
+            continue
+        console.ToStdout(f"Activating disks for instance '{name}'")
+        try:
+            jobs.SubmitOpCode(opcodes.OpInstanceActivateDisks(instance_name=name), cl, opts=opts)
+        except errors.GenericError as err:
+            failed, text = failures.FormatError(err)
+            code |= failed
+            console.ToStderr(f"Error activating disks for instance {name}: {text}")
+    if missing:
+        vg_name = cl.QueryClusterInfo()["volume_group_name"]
+        for name in sorted(missing):
+            _ReportMissing(name, missing[name], bad_nodes, vg_name)
+        console.ToStdout(
+            "You need to run replace_disks for all the above instances, if this message persists"
+            " after fixing nodes."
+        )
+        code |= constants.EXIT_FAILURE
+    return code
+
+
+def RepairDiskSizes(opts: Any, args: list[str]) -> int:
+    """Correct the recorded sizes of disks by the real ones."""
+    from .. import opcodes
+
+    changes = jobs.SubmitOrSend(opcodes.OpClusterRepairDiskSizes(instances=args), opts)
+    for name, disk, size in changes or ():
+        console.ToStdout(f"{name}: size of disk {disk} is now {size} MiB")
+    return constants.EXIT_SUCCESS
+
+
+def SearchTags(opts: Any, args: list[str]) -> int:
+    """Find tags by a regular expression."""
+    from .. import opcodes
+
+    found = jobs.SubmitOpCode(opcodes.OpTagsSearch(pattern=args[0]))
+    for path, tag in sorted(map(tuple, found)):
+        console.ToStdout(f"{path} {tag}")
+    return constants.EXIT_SUCCESS if found else constants.EXIT_FAILURE
+
+
+def _DefaultAllocators(given: Sequence[str] | None) -> Any:
+    """The opcode's value for C{--default-iallocator [MODE:]NAME[,NAME...]} options."""
+    if not given:
+        return None
+    by_mode: dict[str, list[str]] = {}
+    for value in given:
+        mode, separator, names = value.rpartition(":")
+        scripts = [name for name in names.split(",") if name]
+        if not separator and len(given) == 1 and len(scripts) <= 1:
+            return scripts[0] if scripts else ""
+        if separator and mode not in constants.VALID_IALLOCATOR_MODES:
+            raise errors.OpPrereqError(
+                f"--default-iallocator {value}: '{mode}' is none of the modes"
+                f" {', '.join(sorted(constants.VALID_IALLOCATOR_MODES))}",
+                errors.ECODE_INVAL,
+            )
+        for one in [mode] if separator else sorted(constants.VALID_IALLOCATOR_MODES):
+            by_mode[one] = scripts
+    return by_mode
+
+
+def SetClusterParams(opts: Any, args: list[str]) -> int:
+    """Change parameters of the cluster."""
+    given = (
+        opts.vg_name, opts.enabled_hypervisors, opts.uid_pool, opts.add_uids, opts.remove_uids,
+        opts.candidate_pool_size, opts.maintain_node_health, opts.default_iallocator or None,
+        opts.hvparams or None, opts.beparams or None, opts.nicparams or None,
+        opts.diskparams or None, None if opts.lvm_storage else False,
+    )  # fmt: skip
+    if all(value is None for value in given):
+        console.ToStderr("Please give at least one of the parameters.")
+        return constants.EXIT_FAILURE
+    if not _CheckVgOptions(opts):
+        return constants.EXIT_FAILURE
+    enabled = opts.enabled_hypervisors
+    diskparams = _ResetTo(
+        opts.diskparams, dict(constants.DPS_PARAMETER_TYPES), dict(constants.DPC_DEFAULTS)
+    )
+    from .. import opcodes
+
+    op = opcodes.OpClusterSetParams(
+        vg_name=opts.vg_name if opts.lvm_storage else "",
+        enabled_hypervisors=None if enabled is None else enabled.split(","),
+        hvparams=_HvParams(opts.hvparams),
+        os_hvp=None,
+        beparams=_BeParams(opts),
+        nicparams=_NicParams(opts),
+        candidate_pool_size=opts.candidate_pool_size,
+        maintain_node_health=opts.maintain_node_health,
+        uid_pool=_UidRanges(opts.uid_pool),
+        add_uids=_UidRanges(opts.add_uids),
+        remove_uids=_UidRanges(opts.remove_uids),
+    )
+    if diskparams:
+        op.diskparams = diskparams
+    if opts.default_iallocator:
+        op.default_iallocator = _DefaultAllocators(opts.default_iallocator)
+    jobs.SubmitOrSend(op, opts)
+    return constants.EXIT_SUCCESS
+
+
+def RenewCrypto(opts: Any, args: list[str]) -> int:
+    """Replace certificates and keys of the cluster."""
+    if opts.new_rapi_cert and opts.rapi_cert:
+        console.ToStderr(
+            "Only one of the --new-rapi-certificate and --rapi-certificate options can be"
+            " specified at the same time."
+        )
+        return constants.EXIT_FAILURE
+    jobs.GetClient()
+    if not opts.force and not console.Confirm(
+        "This requires all daemons on all nodes to be restarted and may take some time. Continue?"
+    ):
+        return constants.EXIT_FAILURE
+    raise failures.NotImplementedYet("The renewal of certificates and keys")
+
+
+# Looking
+
+
+def ShowClusterVersion(opts: Any, args: list[str]) -> int:
+    """Print the versions of this software and of its formats."""
+    info = jobs.GetClient().QueryClusterInfo()
+    console.ToStdout(f"Software version: {info['software_version']}")
+    console.ToStdout(f"Internode protocol: {info['protocol_version']}")
+    console.ToStdout(f"Configuration format: {info['config_version']}")
+    console.ToStdout(f"OS api version: {info['os_api_version']}")
+    console.ToStdout(f"Export interface: {info['export_version']}")
+    return constants.EXIT_SUCCESS
+
+
+def ShowClusterMaster(opts: Any, args: list[str]) -> int:
+    """Print the name of the master; needs no daemon."""
+    from .. import ssconf
+
+    console.ToStdout(ssconf.SimpleStore().GetMasterNode())
+    return constants.EXIT_SUCCESS
+
+
+def ShowClusterInfo(opts: Any, args: list[str]) -> int:
+    """Print the parameters of the cluster."""
+    from . import clusterinfo
+
+    info = jobs.GetClient().QueryClusterInfo()
+    for line in clusterinfo.FormatClusterInfo(info, opts.roman_integers):
+        console.ToStdout(line)
+    return constants.EXIT_SUCCESS
+
+
+# Files and commands on the nodes
+
+
+def ClusterCopyFile(opts: Any, args: list[str]) -> int:
+    """Copy a file of this machine to the same path on other nodes."""
+    filename = args[0]
+    if not os.path.exists(filename):
+        raise errors.OpPrereqError(f"No such filename '{filename}'", errors.ECODE_INVAL)
+    from .. import ssh
+    from . import remote
+
+    cl = jobs.GetClient()
+    nodes = remote.GetOnlineNodes(opts.nodes, cl, opts.use_replication_network, without_master=True)
+    runner = ssh.GetRunner(cl.QueryConfigValues(["cluster_name"])[0])
+    code: int = constants.EXIT_SUCCESS
+    for node in nodes:
+        if not runner.CopyFileToNode(node, filename):
+            console.ToStderr(f"Copy of file {filename} to node {node} failed")
+            code = constants.EXIT_FAILURE
+    return code
+
+
+def RunClusterCommand(opts: Any, args: list[str]) -> int:
+    """Run a shell command on all nodes."""
+    from .. import ssh
+    from . import remote
+
+    cl = jobs.GetClient()
+    cluster_name, master = cl.QueryConfigValues(["cluster_name", "master_node"])
+    nodes = remote.MasterLast(remote.GetOnlineNodes(opts.nodes, cl), master)
+    runner = ssh.GetRunner(cluster_name)
+    command = " ".join(args)
+
+    def Run(node: str) -> Any:
+        return runner.Run(node, constants.GANETI_RUNAS, command, timeout=opts.timeout)
+
+    code: int = constants.EXIT_SUCCESS
+    for node, result in remote.RunOnNodes(Run, nodes, opts.parallel):
+        if result.failed:
+            code = constants.EXIT_FAILURE
+        elif opts.failure_only:
+            continue
+        for line in remote.FormatResult(node, result, opts.show_machine_names):
+            console.ToStdout(line)
+    return code
+
+
+# Queue and watcher
+
+
+def QueueOps(opts: Any, args: list[str]) -> int:
+    """Let the job queue take no new jobs, let it take them again, or say which."""
+    command = args[0]
+    cl = jobs.GetClient()
+    if command in ("drain", "undrain"):
+        cl.SetQueueDrainFlag(command == "drain")
+    elif command == "info":
+        drained = cl.QueryConfigValues(["drain_flag"])[0]
+        console.ToStdout(f"The drain flag is {'set' if drained else 'unset'}")
+    else:
+        raise errors.OpPrereqError(
+            f"Command '{command}' is not valid: use drain, undrain or info", errors.ECODE_INVAL
+        )
+    return constants.EXIT_SUCCESS
+
+
+def _ShowWatcherPause(until: float | None) -> None:
+    import time
+
+    if until is None:
+        console.ToStdout("The watcher is not paused.")
+    else:
+        console.ToStdout(f"The watcher is paused until {time.ctime(until)}.")
+
+
+def WatcherOps(opts: Any, args: list[str]) -> int:
+    """Keep the watcher from acting for a while, let it act again, or say which."""
+    command = args[0]
+    cl = jobs.GetClient()
+    if command == "continue":
+        cl.SetWatcherPause(None)
+        console.ToStdout("The watcher is no longer paused.")
+    elif command == "pause":
+        if len(args) < 2:
+            raise errors.OpPrereqError(
+                "Missing pause duration: give a time such as 30m or 4h", errors.ECODE_INVAL
+            )
+        from .. import runtime
+
+        until = runtime.DEFAULT.clock.time() + values.ParseTimespec(args[1])
+        _ShowWatcherPause(cl.SetWatcherPause(until))
+    elif command == "info":
+        _ShowWatcherPause(cl.QueryConfigValues(["watcher_pause"])[0])
+    else:
+        raise errors.OpPrereqError(
+            f"Command '{command}' is not valid: use pause, continue or info", errors.ECODE_INVAL
+        )
+    return constants.EXIT_SUCCESS
+
+
+# Options of single commands
+
+_VG_NAME_OPT: Final = options.Opt(
+    "-g", "--vg-name", default=None, metavar="VG",
+    help="Volume group of the instances' disks",
+)  # fmt: skip
+_NO_LVM_OPT: Final = options.Flag(
+    "--no-lvm-storage", action="store_false", default=True, dest="lvm_storage",
+    help="No support for LVM-based disks",
+)  # fmt: skip
+_CP_SIZE_OPT: Final = options.Opt(
+    "-C", "--candidate-pool-size", type="int", default=None, metavar="N",
+    help="How many nodes shall be master candidates",
+)  # fmt: skip
+_ENABLED_HV_OPT: Final = options.Opt(
+    "--enabled-hypervisors", default=None, metavar="LIST",
+    help="Comma separated list of hypervisors; the first one is the default",
+)  # fmt: skip
+_MAINTAIN_OPT: Final = options.Opt(
+    "--maintain-node-health", type=options.TYPE_BOOL, default=None, metavar="yes|no",
+    help="May the watcher stop what runs on nodes that are marked offline",
+)  # fmt: skip
+_UID_POOL_OPT: Final = options.Opt(
+    "--uid-pool", default=None, metavar="LIST",
+    help="User ids for instances: comma separated ids and ranges low-high",
+)  # fmt: skip
+_PARAM_OPTS: Final = (
+    options.BACKEND_OPT, _CP_SIZE_OPT, _ENABLED_HV_OPT, options.HVLIST_OPT,
+    options.NIC_PARAMS_OPT, _NO_LVM_OPT, _VG_NAME_OPT, _MAINTAIN_OPT, _UID_POOL_OPT,
+)  # fmt: skip
+_INIT_OPTS: Final = (
+    *(opt for opt in _PARAM_OPTS if opt not in (_CP_SIZE_OPT, _ENABLED_HV_OPT)),
+    _CP_SIZE_OPT.With(default=constants.MASTER_POOL_SIZE_DEFAULT),
+    _ENABLED_HV_OPT.With(default=constants.DEFAULT_ENABLED_HYPERVISOR),
+    options.SECONDARY_IP_OPT,
+    options.Opt(
+        "--file-storage-dir", default=None, metavar="DIR", complete=options.COMPLETE_FILE,
+        help="Directory below which the disks of file-based instances are",
+    ),
+    options.Opt(
+        "-m", "--mac-prefix", default=constants.DEFAULT_MAC_PREFIX, metavar="XX:XX:XX",
+        help="First half of generated MAC addresses",
+    ),
+    options.Opt(
+        "--master-netdev", default=constants.DEFAULT_BRIDGE, metavar="DEVICE",
+        help="Network device for the cluster's address",
+    ),
+    options.Flag(
+        "--no-etc-hosts", action="store_false", default=True, dest="modify_etc_hosts",
+        help="Don't modify /etc/hosts",
+    ),
+    options.Flag(
+        "--no-ssh-init", action="store_false", default=True, dest="modify_ssh_setup",
+        help="Don't create SSH keys for root",
+    ),
+    options.PRIORITY_OPT,
+)  # fmt: skip
+_MODIFY_OPTS: Final = (
+    *_PARAM_OPTS,
+    options.Opt(
+        "--add-uids", default=None, metavar="LIST", help="Ranges to add to the user-id pool"
+    ),
+    options.Opt(
+        "--remove-uids", default=None, metavar="LIST",
+        help="Ranges to remove from the user-id pool, exactly as they are in it",
+    ),
+    options.Opt(
+        "-D", "--disk-parameters", dest="diskparams", type=options.TYPE_KEYVAL, default={},
+        metavar="KEY=VALUE,...", help="Default disk parameters",
+    ),
+    options.Repeated(
+        "--default-iallocator", metavar="[MODE:]NAME,...",
+        complete=options.COMPLETE_IALLOCATOR,
+        help="Allocators to try, in this order, where neither nodes nor an allocator are given",
+    ),
+    *options.JOB_OPTS,
+)  # fmt: skip
+_VERIFY_OPTS: Final = (
+    options.VERBOSE_OPT,
+    options.Flag("--debug-simulate-errors", dest="simulate_errors", help="Show every message"),
+    options.Flag("--error-codes", help="Show errors in a form for programs"),
+    options.Flag(
+        "--no-nplus1-mem", dest="skip_nplusone_mem",
+        help="Skip the check of memory for the failover of instances",
+    ),
+    *options.JOB_OPTS,
+)  # fmt: skip
+_RENEW_OPTS: Final = (
+    options.Flag(
+        "--new-cluster-certificate", dest="new_cluster_cert",
+        help="Make a new certificate of the node daemons",
+    ),
+    options.Flag(
+        "--new-rapi-certificate", dest="new_rapi_cert", help="Make a new certificate of RAPI"
+    ),
+    options.Opt(
+        "--rapi-certificate", dest="rapi_cert", default=None, metavar="FILE",
+        complete=options.COMPLETE_FILE, help="File with a new certificate and key of RAPI",
+    ),
+    options.Flag("--new-confd-hmac-key", dest="new_confd_hmac_key", help="Make a new key of confd"),
+    options.FORCE_OPT,
+)  # fmt: skip
+
+COMMANDS: Final[dict[str, parser.Command]] = {
+    "init": parser.Command(
+        InitCluster, (parser.ArgHost(1, 1),), _INIT_OPTS, "[opts...] <cluster_name>",
+        "Initialises a new cluster configuration", dry_run=False, local=True,
+    ),
+    "destroy": parser.Command(
+        DestroyCluster, parser.ARGS_NONE,
+        (options.Flag("--yes-do-it", help="Yes, destroy the cluster"), options.PRIORITY_OPT),
+        "", "Destroy cluster", local=True,
+    ),
+    "rename": parser.Command(
+        RenameCluster, (parser.ArgHost(1, 1),), (options.FORCE_OPT, *options.JOB_OPTS),
+        "[-f] <new_name>", "Renames the cluster",
+    ),
+    "redist-conf": parser.Command(
+        RedistributeConfig, parser.ARGS_NONE, options.JOB_OPTS, "",
+        "Forces a push of the configuration file and ssconf files to the nodes in the cluster",
+    ),
+    "verify": parser.Command(
+        VerifyCluster, parser.ARGS_NONE, _VERIFY_OPTS, "",
+        "Does a check on the cluster configuration",
+    ),
+    "verify-disks": parser.Command(
+        VerifyDisks, parser.ARGS_NONE, (options.PRIORITY_OPT,), "",
+        "Does a check on the cluster disk status",
+    ),
+    "repair-disk-sizes": parser.Command(
+        RepairDiskSizes, parser.ARGS_MANY_INSTANCES, options.JOB_OPTS, "[instance...]",
+        "Updates mismatches in recorded disk sizes",
+    ),
+    "masterfailover": parser.Command(
+        MasterFailover, parser.ARGS_NONE,
+        (options.Flag("--no-voting", help="Skip the agreement of the other nodes"),),
+        "", "Makes the current node the master", dry_run=False, local=True,
+    ),
+    "version": parser.Command(
+        ShowClusterVersion, parser.ARGS_NONE, (), "", "Shows the cluster version"
+    ),
+    "getmaster": parser.Command(
+        ShowClusterMaster, parser.ARGS_NONE, (), "", "Shows the cluster master"
+    ),
+    "copyfile": parser.Command(
+        ClusterCopyFile, (parser.ArgFile(1, 1),),
+        (
+            options.NODE_LIST_OPT,
+            options.Flag(
+                "--use-replication-network", help="Copy over the network of the disks"
+            ),
+        ),
+        "[-n node...] <filename>", "Copies a file to all (or only some) nodes",
+        dry_run=False, local=True,
+    ),
+    "command": parser.Command(
+        RunClusterCommand, (parser.ArgCommand(1),),
+        (
+            options.NODE_LIST_OPT,
+            options.Flag(
+                "-M", "--show-machine-names", help="Show the node's name before each line"
+            ),
+            options.Flag("--failure-only", help="Only show nodes on which the command failed"),
+            options.Opt(
+                "--parallel", type="int", default=1, metavar="N", help="Run on N nodes at a time"
+            ),
+            _COMMAND_TIMEOUT_OPT,
+        ),
+        "[-n node...] <command>", "Runs a command on all (or only some) nodes",
+        dry_run=False, local=True,
+    ),
+    "info": parser.Command(
+        ShowClusterInfo, parser.ARGS_NONE, (options.ROMAN_OPT,), "[--roman]",
+        "Show cluster configuration",
+    ),
+    **tags.GetCommands(constants.TAG_CLUSTER),
+    "search-tags": parser.Command(
+        SearchTags, (parser.ArgUnknown(1, 1),), (), "<pattern>",
+        "Searches the tags on all objects on the cluster for a given pattern (regex)",
+    ),
+    "queue": parser.Command(
+        QueueOps, (parser.ArgChoice(["drain", "undrain", "info"], 1, 1),), (),
+        "drain|undrain|info", "Change queue properties", dry_run=False,
+    ),
+    "watcher": parser.Command(
+        WatcherOps,
+        (
+            parser.ArgChoice(["pause", "continue", "info"], 1, 1),
+            parser.ArgSuggest(["30m", "1h", "4h"], 0, 1),
+        ),
+        (), "{pause <timespec>|continue|info}", "Change watcher properties", dry_run=False,
+    ),
+    "modify": parser.Command(
+        SetClusterParams, parser.ARGS_NONE, _MODIFY_OPTS, "[opts...]",
+        "Alters the parameters of the cluster",
+    ),
+    "renew-crypto": parser.Command(
+        RenewCrypto, parser.ARGS_NONE, _RENEW_OPTS, "[opts...]",
+        "Renews cluster certificates, keys and secrets", dry_run=False, local=True,
+    ),
+}  # fmt: skip
+
+
+def Main() -> int:
+    """Run gnt-cluster."""
+    return main.GenericMain(COMMANDS, override={tags.TAG_TYPE: constants.TAG_CLUSTER})
