@@ -63,7 +63,7 @@ def GenerateClusterCrypto(
     nodecert_file: str = pathutils.NODED_CERT_FILE,
     rapicert_file: str = pathutils.RAPI_CERT_FILE,
     hmackey_file: str = pathutils.CONFD_HMAC_KEY,
-    common_name: str = "ganeti",
+    names: Sequence[str] = ("ganeti",),
     rt: runtime.Runtime = runtime.DEFAULT,
 ) -> list[str]:
     """Make the cluster's secrets: those asked for and those that are missing.
@@ -71,6 +71,7 @@ def GenerateClusterCrypto(
     What is overwritten is kept as a backup beside it.
 
     @param rapi_cert_pem: use this key and certificate for RAPI instead of making them
+    @param names: host names and addresses that the certificates are good for, first the cluster's
     @return: paths of the files that were written
     """
     written = []
@@ -85,7 +86,7 @@ def GenerateClusterCrypto(
         written.append(path)
 
     def Certificate(path: str) -> None:
-        x509.GenerateSelfSignedSslCert(path, common_name=common_name)
+        x509.GenerateSelfSignedSslCert(path, common_name=names[0], alt_names=names[1:])
 
     def SuppliedRapiCertificate(path: str) -> None:
         assert rapi_cert_pem is not None
@@ -310,7 +311,8 @@ def InitCluster(
         before = set(rt.files.listdir(pathutils.DATA_DIR))
         undo.Add("remove the new cluster's files", _RemoveNewFiles, before, rt)
         feedback_fn("Making certificates and keys")
-        GenerateClusterCrypto(True, False, False, common_name=place.cluster_name, rt=rt)
+        names = [place.cluster_name, place.cluster_ip, place.node_name, place.primary_ip]
+        GenerateClusterCrypto(True, False, False, names=names, rt=rt)
         for name in ("ganeti-noded", "ganeti-confd"):
             feedback_fn(f"Starting {name}")
             undo.Add(f"stop {name}", _StopDaemon, name)

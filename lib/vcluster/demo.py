@@ -58,7 +58,7 @@ def Describe(cluster: VirtualCluster) -> list[str]:
         *_Show(cluster, ["gnt-instance", "list"]),
         "confd, asked for the primary address of the master candidates:",
         "",
-        *_Show(cluster, ["confd-client", "mc-list"]),
+        *_Show(cluster, ["confd-client", "candidate-ips"]),
         "To go on:",
         "",
         "  The gnt-* commands of this cluster in your shell:",

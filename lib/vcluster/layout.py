@@ -11,6 +11,9 @@ from typing import Any
 from .. import constants, errors
 
 DOMAIN = "example.com"
+
+#: What makes a process one of a virtual node: its root directory and its name.
+ENVIRONMENT = ("GANETI_ROOTDIR", "GANETI_HOSTNAME")
 STATE_FILE = "vcluster.json"
 LOCK_FILE = "vcluster.lock"
 STATE_VERSION = 1
@@ -88,7 +91,7 @@ class Layout:
 
     def Environment(self, node: VirtualNode) -> dict[str, str]:
         """What makes a process one of this node."""
-        return {"GANETI_ROOTDIR": self.Root(node), "GANETI_HOSTNAME": node.name}
+        return dict(zip(ENVIRONMENT, (self.Root(node), node.name), strict=True))
 
     def HostsFile(self) -> str:
         """Content of every node's C{/etc/hosts}."""

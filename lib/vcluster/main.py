@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from .. import constants, errors
+from .. import constants, errors, pathutils
 from . import demo, guest, manager
 from . import layout as vlayout
 from .manager import VirtualCluster
@@ -183,6 +183,11 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 def Main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit status is that of the command for C{exec}, else 0 or 1."""
+    if pathutils.IsVirtual():
+        # Called from a shell of a virtual node: this program is none of its processes.
+        args = sys.argv[1:] if argv is None else list(argv)
+        env = {key: value for key, value in os.environ.items() if key not in vlayout.ENVIRONMENT}
+        os.execve(sys.executable, [sys.executable, "-m", "ganeti.vcluster", *args], env)
     opts = _Parser().parse_args(argv)
     try:
         return _COMMANDS[opts.command](opts)

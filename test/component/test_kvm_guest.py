@@ -5,7 +5,6 @@ import pwd
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,9 +12,9 @@ import pytest
 
 from ganeti import constants, errors, hvconsole, objects, pathutils, uidpool
 from ganeti.hypervisor import hv_kvm, kvm_files, kvm_qmp
+from ganeti.vcluster import guest
 
-sys.path.insert(0, str(Path(__file__).parent))
-import guest as test_guest
+OS_DIR = Path(__file__).resolve().parents[1] / "os" / "busybox-guest"
 
 #: Real time that a step of a guest may take under TCG on a busy machine (seconds).
 PATIENCE = 90
@@ -24,8 +23,8 @@ PATIENCE = 90
 @pytest.fixture(scope="session")
 def assets():
     try:
-        return test_guest.Prepare()
-    except test_guest.Unavailable as err:
+        return guest.Prepare(install=os.environ.get("GANETI_TEST_INSTALL") == "1")
+    except errors.OpPrereqError as err:
         pytest.skip(str(err))
 
 
@@ -120,8 +119,8 @@ class Lab:
     def Script(self, script, name, variant="default", **env):
         """Run a script of the guest's OS definition."""
         return subprocess.run(
-            [test_guest.OS_DIR / script],
-            cwd=test_guest.OS_DIR,
+            [OS_DIR / script],
+            cwd=OS_DIR,
             check=False,
             capture_output=True,
             stdin=env.pop("stdin", subprocess.DEVNULL),
