@@ -269,7 +269,7 @@ COMMANDS: Final[dict[str, parser.Command]] = {
                 "-p", "--vcpus", type="int", default=1, metavar="N",
                 help="Virtual CPUs of the instance",
             ),
-            options.Opt("--tags", default=None, metavar="LIST", help="Comma separated list of tags"),
+            options.Opt("--tags", default=None, metavar="LIST", help="Comma separated tags"),
             options.Opt(
                 "--max-moves", type="int", default=None, metavar="N",
                 help="Mode balance: most moves allowed",

@@ -135,7 +135,7 @@ def _Delta(end: Any, start: Any) -> float | None:
     """Seconds between two timestamps; None if one is missing."""
     if not end or not start:
         return None
-    return float(end[0] - start[0]) + (end[1] - start[1]) / 1000000.0
+    return float(end[0] - start[0] + (end[1] - start[1]) / 1000000.0)
 
 
 def _FormatTime(label: str, value: Any, since: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from .. import constants, errors
+from .. import constants, errors, pathutils
 from ..utils import text
 from . import console, jobs, main, options, output, parser, tags
 
@@ -86,6 +86,14 @@ STORAGE_COLUMNS: Final = output.Columns(
 # Adding and removing
 
 
+_ADD_WARNING: Final = """\
+-- WARNING --
+Performing this operation is going to replace the ssh daemon keypair
+on the target machine with the ones of the current one
+and grant full intra-cluster ssh root access to/from it
+"""
+
+
 def AddNode(opts: Any, args: list[str]) -> int:
     """Make a machine a node of the cluster."""
     from ..utils import net
@@ -99,12 +107,10 @@ def AddNode(opts: Any, args: list[str]) -> int:
     if name not in known and opts.readd:
         console.ToStderr(f"Node {name} not in the cluster - please retry without '--readd'")
         return constants.EXIT_FAILURE
-    if not opts.readd:
-        console.ToStderr(
-            "-- WARNING -- \nPerforming this operation is going to replace the ssh daemon keypair\n"
-            "on the target machine with the ones of the current one\n"
-            "and grant full intra-cluster ssh root access to/from it\n"
-        )
+    if not (opts.readd or opts.force or opts.dry_run or pathutils.IsVirtual()):
+        console.ToStderr(_ADD_WARNING)
+        if not console.Confirm(f"Make {name} a node of this cluster?"):
+            return constants.EXIT_FAILURE
     from .. import opcodes
 
     op = opcodes.OpNodeAdd(
@@ -311,9 +317,11 @@ def _PrimaryInstances(cl: Any, node: str) -> tuple[str, list[str]]:
     return name, text.NiceSort(instances)
 
 
-def _ReportMoves(results: Sequence[jobs.JobResult]) -> int:
+def _ReportMoves(results: Sequence[jobs.JobResult], opts: Any) -> int:
     bad = sum(not result.success for result in results)
-    if bad:
+    if opts.dry_run:
+        console.ToStdout(f"{len(results) - bad} of {len(results)} instance(s) could be moved.")
+    elif bad:
         console.ToStdout(
             "There were errors during the failover:\n"
             f"{bad} error(s) out of {len(results)} instance(s)."
@@ -361,7 +369,7 @@ def EvacuateNode(opts: Any, args: list[str]) -> int:
                 early_release=opts.early_release,
             ),
         )
-    return _ReportMoves(executor.GetResults())
+    return _ReportMoves(executor.GetResults(), opts)
 
 
 def FailoverNode(opts: Any, args: list[str]) -> int:
@@ -383,7 +391,7 @@ def FailoverNode(opts: Any, args: list[str]) -> int:
                 instance_name=name, ignore_consistency=opts.ignore_consistency
             ),
         )
-    return _ReportMoves(executor.GetResults())
+    return _ReportMoves(executor.GetResults(), opts)
 
 
 def MigrateNode(opts: Any, args: list[str]) -> int:
@@ -420,9 +428,10 @@ COMMANDS: Final[dict[str, parser.Command]] = {
                 "--no-ssh-key-check", action="store_false", default=True, dest="ssh_key_check",
                 help="Don't ask about the machine's SSH host key",
             ),
+            options.FORCE_OPT,
             *options.JOB_OPTS,
         ),
-        "[-s ip] [--readd] [--no-ssh-key-check] <node_name>", "Add a node to the cluster",
+        "[-f] [-s ip] [--readd] [--no-ssh-key-check] <node_name>", "Add a node to the cluster",
         local=True,
     ),
     "evacuate": parser.Command(

@@ -57,5 +57,7 @@ def _Report(err: BaseException, log: commandlog.CommandLog | None) -> int:
     code, message = failures.FormatError(err)
     console.ToStderr(message)
     if log is not None and code != constants.EXIT_SUCCESS:
-        log.Error(f"Error during command processing: {message}", err)
+        # Where the user interrupted us is of no interest to anybody
+        cause = err if isinstance(err, errors.GenericError) else None
+        log.Error(f"Error during command processing: {message}", cause)
     return code

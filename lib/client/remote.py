@@ -74,6 +74,7 @@ def FormatResult(name: str, result: process.RunResult, prefix: bool = False) -> 
     code = f"return code = {result.exit_code}"
     if result.exit_code is None:
         code = result.fail_reason
+    lines = [*result.output.splitlines(), code]
     if prefix:
-        return [f"{name}: {line}" for line in [*result.output.splitlines(), code]]
-    return ["-" * 48, f"node: {name}", result.output.rstrip("\n"), code]
+        return [f"{name}: {line}" for line in lines]
+    return ["-" * 48, f"node: {name}", *lines]
