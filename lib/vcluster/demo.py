@@ -9,6 +9,10 @@ from .. import constants
 from . import guest, osdefs
 from .manager import RAPI_USER, VirtualCluster
 
+_CONFD_QUERY = ["confd-client", "candidate-ips"]
+#: How often confd is asked, a second each at the most, until it knows all candidates.
+_CONFD_TRIES = 50
+
 INSTANCES = ("instance1.example.com", "instance2.example.com", "instance3.example.com")
 
 
@@ -31,7 +35,7 @@ def CreateInstances(
             argv += ["--disk-template=file", f"--disk=0:size={guest.DISK_SIZE}", "--no-nics"]
             argv.append(f"--backend-parameters=memory={guest.MEMORY}")
         else:
-            argv += ["--disk-template=diskless"]
+            argv += ["--disk-template=diskless", f"--net=0:ip=192.0.2.{i + 1}"]
         cluster.RunOrFail([*argv, name])
     return names
 
@@ -40,6 +44,16 @@ def _Show(cluster: VirtualCluster, argv: list[str]) -> list[str]:
     """A command and what it prints, indented."""
     output = cluster.RunOrFail(argv)
     return [f"  $ {shlex.join(argv)}"] + [f"  {line}" for line in output.splitlines()] + [""]
+
+
+def WaitForConfd(cluster: VirtualCluster, progress: Callable[[str], object]) -> None:
+    """Return once confd knows all candidates: it looks at a changed configuration every 2 s."""
+    progress("Waiting until confd has seen the last change")
+    wanted = {node.address for node in cluster.layout.nodes[: constants.MASTER_POOL_SIZE_DEFAULT]}
+    for _ in range(_CONFD_TRIES):
+        result = cluster.Run([*_CONFD_QUERY[:1], "--timeout=1", *_CONFD_QUERY[1:]])
+        if set(result.stdout.split()) >= wanted:
+            return
 
 
 def Describe(cluster: VirtualCluster) -> list[str]:
@@ -58,7 +72,7 @@ def Describe(cluster: VirtualCluster) -> list[str]:
         *_Show(cluster, ["gnt-instance", "list"]),
         "confd, asked for the primary address of the master candidates:",
         "",
-        *_Show(cluster, ["confd-client", "candidate-ips"]),
+        *_Show(cluster, _CONFD_QUERY),
         "To go on:",
         "",
         "  The gnt-* commands of this cluster in your shell:",

@@ -104,9 +104,15 @@ def _Up(opts: argparse.Namespace) -> int:
 def _Demo(opts: argparse.Namespace) -> int:
     progress = _Progress()
     cluster = _MakeCluster(opts, progress)
-    demo.CreateInstances(cluster, progress)
-    progress("Done")
-    print("\n".join(demo.Describe(cluster)))
+    try:
+        demo.CreateInstances(cluster, progress)
+        demo.WaitForConfd(cluster, progress)
+        progress("Done")
+        print("\n".join(demo.Describe(cluster)))
+    except BaseException:
+        where = shlex.quote(cluster.layout.directory)
+        print(f"The cluster is still up; remove it with: tools/vcluster down --dir {where}")
+        raise
     return EXIT_OK
 
 

@@ -285,7 +285,9 @@ class TestFacts:
     def test_missing_bridges(self):
         node.BridgesExist([])
         with pytest.raises(errors.RPCFail, match="no-such-br0, no-such-br1"):
-            node.BridgesExist(["no-such-br0", "no-such-br1"])
+            node.BridgesExist(["no-such-br0", "no-such-br1"], virtual=False)
+        # A virtual node has none of its own.
+        node.BridgesExist(["no-such-br0"], virtual=True)
 
     def test_delay(self, rt):
         node.TestDelay(1.5, rt)
