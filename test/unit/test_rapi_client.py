@@ -6,8 +6,8 @@ from urllib import parse
 
 import pytest
 
-from ganeti import constants
-from ganeti.rapi import auth, baserlib, client, dispatch, fake
+from ganeti import constants, errors
+from ganeti.rapi import auth, baserlib, client, client_utils, dispatch, fake
 from ganeti.runtime import fake as fake_runtime
 
 INST = "web1.example.com"
@@ -356,3 +356,46 @@ def test_module_stands_alone():
     source = inspect.getsource(client)
     assert "from ." not in source
     assert "import ganeti" not in source
+
+
+class TestClientUtils:
+    """Jobs over the API are followed as on the master."""
+
+    def test_poll(self, world):
+        entry = [1, [5, 6], "message", "hello"]
+        world.master.changes = [
+            constants.JOB_NOTCHANGED,
+            [["running"], [entry]],
+            [["success"], []],
+        ]
+        world.master.jobs = [
+            {"id": "7", "status": "success", "opstatus": ["success"], "opresult": ["done"]}
+        ]
+        seen = []
+        result = client_utils.PollJob(world.client, 7, lambda *args: seen.append(list(args)))
+        assert result == ["done"]
+        assert seen == [entry]
+
+    def test_failed(self, world):
+        world.master.jobs = [
+            {
+                "id": "7",
+                "status": "error",
+                "opstatus": ["error"],
+                "opresult": [["OpPrereqError", ["no", errors.ECODE_STATE]]],
+            }
+        ]
+        with pytest.raises(errors.OpPrereqError) as caught:
+            client_utils.PollJob(world.client, "7")
+        assert caught.value.args == ("no", errors.ECODE_STATE)
+
+    def test_lost(self, world):
+        with pytest.raises(errors.JobLost):
+            client_utils.PollJob(world.client, 8)
+
+    def test_one_job_only(self, world):
+        callbacks = client_utils.RapiJobPollCb(world.client)
+        for ids in (None, [], [1, 2]):
+            with pytest.raises(NotImplementedError):
+                callbacks.QueryJobs(ids, ["status"])
+        assert callbacks.QueryJobs([9], ["status"]) == [None]
