@@ -162,9 +162,7 @@ class TestAccess:
             master = fake.FakeMaster()
             master.nodes = [{"name": "node1", "tags": [], "role": "M"}]
             master.info = {}
-            context = baserlib.Context(
-                master.Connect, list, baserlib.TokenBucket(100, 1.0, rt), rt
-            )
+            context = baserlib.Context(master.Connect, list, baserlib.TokenBucket(100, 1.0, rt), rt)
             users = _Users(rt, "w one write\nr two read\nnone three\n")
             return dispatch.Dispatcher(context, users, **kwargs)
 
