@@ -84,17 +84,29 @@ def ToWire(value: Any) -> Any:
     return _MapTexts(value, _MarkRoot) if ROOTDIR else value
 
 
-def FromWire(value: Any) -> Any:
-    """The inverse of L{ToWire}, on the node that got the message."""
-    return _MapTexts(value, _UnmarkRoot) if ROOTDIR else value
+def FromWire(value: Any, node_name: str | None = None) -> Any:
+    """The inverse of L{ToWire}, on the node that got the message.
+
+    @param node_name: whose paths they are; default: they are meant for this node
+    """
+    if not ROOTDIR:
+        return value
+    root = ROOTDIR if node_name is None else VirtualNodeRoot(node_name)
+    return _MapTexts(value, lambda text: _Replace(text, _ROOT_MARK, root))
+
+
+def AsHere(path: str, node_name: str) -> str:
+    """A path of another node as the same one of this node; real nodes have the same paths."""
+    return _Replace(path, VirtualNodeRoot(node_name), ROOTDIR) if ROOTDIR else path
 
 
 def _MarkRoot(text: str) -> str:
-    return _ROOT_MARK + text[len(ROOTDIR) :] if (text + "/").startswith(ROOTDIR + "/") else text
+    return _Replace(text, ROOTDIR, _ROOT_MARK)
 
 
-def _UnmarkRoot(text: str) -> str:
-    return ROOTDIR + text[len(_ROOT_MARK) :] if (text + "/").startswith(_ROOT_MARK + "/") else text
+def _Replace(path: str, old: str, new: str) -> str:
+    """Another root for a path below the old one; other texts stay."""
+    return new + path[len(old) :] if (path + "/").startswith(old + "/") else path
 
 
 def _MapTexts(value: Any, fn: Callable[[str], str]) -> Any:

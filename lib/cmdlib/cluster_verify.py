@@ -147,7 +147,9 @@ class LUClusterVerify(base.LogicalUnit):
             master=cluster.master_node,
             vg_name=cluster.volume_group_name,
             answers={
-                name: result.payload for name, result in results.items() if not result.fail_msg
+                name: _WithOwnPaths(result.payload, name)
+                for name, result in results.items()
+                if not result.fail_msg
             },
             failures={
                 name: result.fail_msg
@@ -213,6 +215,15 @@ class LUClusterVerify(base.LogicalUnit):
                     for line in output.splitlines():
                         feedback_fn(f"      {line}")
         return not self._bad
+
+
+def _WithOwnPaths(answer: Any, node: str) -> Any:
+    """A node's answer with its files under the names that they have here."""
+    if not isinstance(answer, dict) or not isinstance(answer.get(constants.NV_FILELIST), dict):
+        return answer
+    files = answer[constants.NV_FILELIST]
+    own = {pathutils.AsHere(path, node): checksum for path, checksum in files.items()}
+    return {**answer, constants.NV_FILELIST: own}
 
 
 LOGICAL_UNITS: Final = {opcodes.OpClusterVerify: LUClusterVerify}

@@ -304,7 +304,7 @@ def ParseAnswer(request: runtime.HttpRequest, call: str) -> RpcResult:
     except ValueError as err:
         text = f"RPC layer error: the answer is not JSON: {err}"
         return RpcResult(data=text, failed=True, call=call, node=node)
-    result = RpcResult(data=pathutils.FromWire(data), call=call, node=node)
+    result = RpcResult(data=pathutils.FromWire(data, node), call=call, node=node)
     decode = _DECODERS.get(call)
     if decode is not None and result.fail_msg is None:
         result.payload = decode(result.payload)

@@ -66,3 +66,12 @@ class TestWire:
         back = pathutils.FromWire(wire)
         assert back[:4] == message[:4]
         assert back[4] == {root + "/key": [1, None, ["a", root + "/b"]]}
+
+    def test_paths_of_another_node(self):
+        other = pathutils.VirtualNodeRoot("node2.example.com")
+        assert pathutils.FromWire(["/@root@/var", "/srv"], "node2.example.com") == [
+            other + "/var",
+            "/srv",
+        ]
+        assert pathutils.AsHere(other + "/var", "node2.example.com") == pathutils.ROOTDIR + "/var"
+        assert pathutils.AsHere("/srv", "node2.example.com") == "/srv"
