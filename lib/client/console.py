@@ -77,6 +77,9 @@ def AskUser(
     if terminal is None:
         own = terminal = OpenTerminal()
         if terminal is None:
+            sys.stderr.write(
+                f"{text}\nThere is no terminal to ask: the answer is '{choices[-1][0]}'.\n"
+            )
             return choices[-1][1]
     try:
         return _Ask(text, choices, terminal)
