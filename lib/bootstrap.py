@@ -511,7 +511,7 @@ def SetupNodeDaemon(
     result = runner.Run(
         node,
         constants.GANETI_RUNAS,
-        os.path.join(pathutils.TOOLSDIR, "node-setup"),
+        pathutils.NODE_SETUP,
         batch=False,
         ask_key=ssh_key_check,
         use_cluster_key=False,

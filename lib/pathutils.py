@@ -127,12 +127,24 @@ SYSCONFDIR: Final = AddRoot(_Build("SYSCONFDIR", "/etc"))
 _TREE = os.path.dirname(os.path.dirname(os.path.abspath(os.path.realpath(__file__))))
 SOURCE_TREE: Final[str] = _TREE if os.path.exists(os.path.join(_TREE, "daemons")) else ""
 
-# Executables of the suite
+# Executables of the suite: in the source tree, where configure was told, or, of a package that pip
+# installed, beside its interpreter and under names of their own.
 SBINDIR: Final = os.path.join(PREFIX, "sbin")
 PKGLIBDIR: Final = os.path.join(_Build("LIBDIR", os.path.join(PREFIX, "lib")), "ganeti")
-TOOLSDIR: Final = os.path.join(SOURCE_TREE or PKGLIBDIR, "tools")
-DAEMONDIR: Final = os.path.join(SOURCE_TREE, "daemons") if SOURCE_TREE else SBINDIR
-DAEMON_UTIL: Final = os.path.join(DAEMONDIR if SOURCE_TREE else PKGLIBDIR, "daemon-util")
+if SOURCE_TREE:
+    DAEMONDIR = os.path.join(SOURCE_TREE, "daemons")
+    DAEMON_UTIL = os.path.join(DAEMONDIR, "daemon-util")
+    TOOLSDIR = os.path.join(SOURCE_TREE, "tools")
+    NODE_SETUP = os.path.join(TOOLSDIR, "node-setup")
+elif _BUILD:
+    DAEMONDIR = SBINDIR
+    DAEMON_UTIL = os.path.join(PKGLIBDIR, "daemon-util")
+    TOOLSDIR = os.path.join(PKGLIBDIR, "tools")
+    NODE_SETUP = os.path.join(TOOLSDIR, "node-setup")
+else:
+    DAEMONDIR = TOOLSDIR = os.path.dirname(sys.executable)
+    DAEMON_UTIL = os.path.join(DAEMONDIR, "ganeti-daemon-util")
+    NODE_SETUP = os.path.join(DAEMONDIR, "ganeti-node-setup")
 
 # State that must survive
 DATA_DIR: Final = LOCALSTATEDIR + "/lib/ganeti"

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable
 
 from .. import constants
-from . import guest, osdefs
+from . import guest, manager, osdefs
 from .manager import RAPI_USER, VirtualCluster
 
 _CONFD_QUERY = ["confd-client", "candidate-ips"]
@@ -76,17 +76,17 @@ def Describe(cluster: VirtualCluster) -> list[str]:
         "To go on:",
         "",
         "  The gnt-* commands of this cluster in your shell:",
-        f'    eval "$(tools/vcluster env --dir {shlex.quote(layout.directory)})"',
+        f'    eval "$({manager.PROGRAM} env --dir {shlex.quote(layout.directory)})"',
         "    gnt-instance list",
         "",
         f"  RAPI, user {RAPI_USER}:",
         f"    {curl}",
         "",
         "  Kill a node, look, start it again, and end it all:",
-        f"    tools/vcluster kill node2 --dir {shlex.quote(layout.directory)}",
+        f"    {manager.PROGRAM} kill node2 --dir {shlex.quote(layout.directory)}",
         "    gnt-node list",
-        f"    tools/vcluster start node2 --dir {shlex.quote(layout.directory)}",
-        f"    tools/vcluster down --dir {shlex.quote(layout.directory)}",
+        f"    {manager.PROGRAM} start node2 --dir {shlex.quote(layout.directory)}",
+        f"    {manager.PROGRAM} down --dir {shlex.quote(layout.directory)}",
     ]
     if layout.hypervisor == constants.HT_KVM:
         lines += [

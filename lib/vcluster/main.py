@@ -97,7 +97,7 @@ def _MakeCluster(opts: argparse.Namespace, progress: _Progress) -> VirtualCluste
 def _Up(opts: argparse.Namespace) -> int:
     cluster = _MakeCluster(opts, _Progress())
     where = shlex.quote(cluster.layout.directory)
-    print(f'Its commands in your shell: eval "$(tools/vcluster env --dir {where})"')
+    print(f'Its commands in your shell: eval "$({manager.PROGRAM} env --dir {where})"')
     return EXIT_OK
 
 
@@ -111,7 +111,7 @@ def _Demo(opts: argparse.Namespace) -> int:
         print("\n".join(demo.Describe(cluster)))
     except BaseException:
         where = shlex.quote(cluster.layout.directory)
-        print(f"The cluster is still up; remove it with: tools/vcluster down --dir {where}")
+        print(f"The cluster is still up; remove it with: {manager.PROGRAM} down --dir {where}")
         raise
     return EXIT_OK
 

@@ -32,6 +32,9 @@ _STOP_TIMEOUT = 10.0
 
 RAPI_USER = "admin"
 
+#: How this program is called by who reads its messages.
+PROGRAM = "tools/vcluster" if pathutils.SOURCE_TREE else "vcluster"
+
 
 def DefaultDirectory() -> str:
     """Where a virtual cluster lives unless told otherwise."""
@@ -59,7 +62,7 @@ def Load(directory: str) -> Layout:
             return vlayout.FromDict(directory, serializer.Load(fobj.read()))
     except FileNotFoundError as err:
         raise errors.OpPrereqError(
-            f"There is no virtual cluster in {directory}; make one with: vcluster up --dir"
+            f"There is no virtual cluster in {directory}; make one with: {PROGRAM} up --dir"
             f" {directory}",
             errors.ECODE_NOENT,
         ) from err
@@ -141,8 +144,8 @@ class VirtualCluster:
             if os.path.exists(self.layout.state_file):
                 raise errors.OpPrereqError(
                     f"There is a virtual cluster in {directory} already; see it with"
-                    f" 'vcluster status --dir {directory}', remove it with"
-                    f" 'vcluster down --dir {directory}'",
+                    f" '{PROGRAM} status --dir {directory}', remove it with"
+                    f" '{PROGRAM} down --dir {directory}'",
                     errors.ECODE_EXISTS,
                 )
             foreign = sorted(set(os.listdir(directory)) - {vlayout.LOCK_FILE, "logs"})
