@@ -218,7 +218,7 @@ class LUInstanceRename(_InstanceLU):
             )
         if not self.op.ignore_ip and net.TcpPing(host.ip, constants.DEFAULT_NODED_PORT):
             raise errors.OpPrereqError(
-                f"The address {host.ip} of {host.name} answers, so it is in use (--ignore-ip"
+                f"The address {host.ip} of {host.name} answers, so it is in use (--no-ip-check"
                 " renames all the same)",
                 errors.ECODE_NOTUNIQUE,
             )
