@@ -636,7 +636,9 @@ class TestInstanceOnANode:
 
         call("file_storage_dir_create", f"{self.BASE}/inst1")
         assert call("blockdev_create", disk, 8, instance.name, True, "info") == ["loop", path]
-        assert call("blockdev_assemble", disk, instance.name, True) == str(pathutils.AddRoot(path))
+        # The daemon is asked under the name "n".
+        assembled = call("blockdev_assemble", disk, instance.name, True)
+        assert assembled == pathutils.VirtualNodeRoot("n") + path
         assert call("blockdev_getsize", [disk]) == [8 << 20]
         assert call("blockdev_find", disk).is_degraded is False
         call("instance_os_add", instance, False, 0)
@@ -697,7 +699,7 @@ class TestInstanceOnANode:
         assert result["node-net-test"] == {}
         assert result["master-ip"] is True
         assert result["version"] == [constants.PROTOCOL_VERSION, constants.RELEASE_VERSION]
-        assert list(result["filelist"]) == [pathutils.ETC_HOSTS]
+        assert list(result["filelist"]) == [pathutils.VirtualNodeRoot("n") + "/etc/hosts"]
         assert abs(result["time"][0] - time.time()) < 10
         assert call("node_has_ip_address", self.ADDRESS) is True
         assert call("node_tcp_ping", self.ADDRESS, self.ADDRESS, PORT, 5, True) is True
