@@ -1,13 +1,14 @@
 """What operations do with the disks of an instance: create, assemble, shut down, remove, wait.
 
-Each function works through all disks and all nodes they have a part on, and sets the physical id of
-a device for the node that it is sent to. The caller holds the locks of instance and nodes.
+Each function works through all disks and all nodes they have a part on. What is sent to a node is a
+copy made by L{ForNode}: with the physical ids of that node and with all parameters, for a node
+knows no defaults. The caller holds the locks of instance and nodes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from .. import constants, errors, objects
@@ -43,7 +44,7 @@ def GenerateDiskTemplate(
 ) -> list[objects.Disk]:
     """The disk objects of a new instance, or of a new disk of one.
 
-    @param disk_info: per disk C{size} (MiB) and C{mode}
+    @param disk_info: per disk C{size} (MiB), C{mode} and its own disk parameters
     @param file_storage_dir: directory of the disk files, for the file template
     @param base_index: index of the first disk in the instance
     """
@@ -62,11 +63,32 @@ def GenerateDiskTemplate(
                 mode=info["mode"],
                 iv_name=f"disk/{base_index + i}",
                 logical_id=(driver, os.path.join(file_storage_dir, f"disk{base_index + i}")),
+                params=GetOwnParams(info),
             )
             for i, info in enumerate(disk_info)
         ]
     # Refused by the checks long before; here is where it would be built.
     raise errors.ProgrammerError(f"Disk template {template!r} is not implemented yet")
+
+
+def GetOwnParams(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The disk parameters among what was said of a disk; None if there are none; pure."""
+    own = {key: settings[key] for key in settings if key in constants.DPS_PARAMETERS}
+    return own or None
+
+
+def ForNode(lu: base.LogicalUnit, disk: objects.Disk, node: str) -> objects.Disk:
+    """A disk as a node gets it: a copy with its physical ids and all its parameters.
+
+    What is below a disk has the disk's parameters. The disk itself gets the physical ids, too: it
+    travels within its instance.
+    """
+    lu.cfg.SetDiskID(disk, node)
+    cluster = lu.cfg.GetClusterInfo()
+    copy = disk.Copy()
+    for part in copy.IterTree():
+        part.params = cluster.SimpleFillDisk({**(disk.params or {}), **(part.params or {})})
+    return copy
 
 
 def _SelectDisks(
@@ -86,6 +108,28 @@ def _FileDirectory(instance: objects.Instance) -> str:
 
 
 # Creation and removal
+
+
+def CheckDisksAbsent(lu: base.LogicalUnit, node: str, disks: Sequence[objects.Disk]) -> None:
+    """Check that a node has none of these disks: what is there is somebody's data.
+
+    Without this look, undoing a creation that was refused would remove what it was refused for.
+
+    @raise errors.OpPrereqError: C{already_exists}, or C{environment_error} if it can not tell
+    """
+    for disk in disks:
+        result = lu.rpc.call_blockdev_find(node, ForNode(lu, disk, node))
+        result.Raise(
+            f"Node {node} can not tell whether {disk.iv_name} is free",
+            prereq=True,
+            ecode=errors.ECODE_ENVIRON,
+        )
+        if result.payload is not None:
+            raise errors.OpPrereqError(
+                f"Node {node} has {disk.logical_id[1]} already, where {disk.iv_name} would be: if"
+                " nobody needs its data, remove it there first",
+                errors.ECODE_EXISTS,
+            )
 
 
 def CreateDisks(
@@ -112,7 +156,8 @@ def CreateDisks(
             continue
         for node in nodes:
             on_primary = node == primary
-            _CreateBlockDev(lu, node, instance, disk, on_primary, info, on_primary)
+            device = ForNode(lu, disk, node)
+            _CreateBlockDev(lu, node, instance, device, on_primary, info, on_primary)
 
 
 def _CreateBlockDev(
@@ -124,20 +169,17 @@ def _CreateBlockDev(
     info: str,
     force_open: bool,
 ) -> None:
-    """Create a device on a node, children first, if it is to exist there."""
+    """Create a device, as the node gets it, with its children first, if it is to exist there."""
     force_create = force_create or device.CreateOnSecondary()
     for child in device.children or []:
         _CreateBlockDev(lu, node, instance, child, force_create, info, force_open)
     if not force_create:
         return
-    lu.cfg.SetDiskID(device, node)
     result = lu.rpc.call_blockdev_create(node, device, device.size, instance.name, force_open, info)
     result.Raise(
         f"Disk {device.iv_name or device.logical_id} of instance {instance.name} can not be"
         f" created on node {node}"
     )
-    if device.physical_id is None:
-        device.physical_id = result.payload
 
 
 def RemoveDisks(
@@ -150,18 +192,7 @@ def RemoveDisks(
     """
     ok = True
     for disk in instance.disks:
-        tree = [(target_node, disk)] if target_node else disk.ComputeNodeTree(instance.primary_node)
-        for node, device in tree:
-            lu.cfg.SetDiskID(device, node)
-            result = lu.rpc.call_blockdev_remove(node, device)
-            if result.fail_msg:
-                lu.LogWarning(
-                    "Disk %s could not be removed on node %s: %s",
-                    disk.iv_name,
-                    node,
-                    result.fail_msg,
-                )
-                ok = False
+        ok = RemoveDisk(lu, disk, instance.primary_node, target_node) and ok
     if instance.disk_template == constants.DT_FILE and instance.disks:
         node = target_node or instance.primary_node
         directory = _FileDirectory(instance)
@@ -169,6 +200,25 @@ def RemoveDisks(
         if result.fail_msg:
             lu.LogWarning(
                 "Directory %s could not be removed on node %s: %s", directory, node, result.fail_msg
+            )
+            ok = False
+    return ok
+
+
+def RemoveDisk(
+    lu: base.LogicalUnit, disk: objects.Disk, primary_node: str, target_node: str | None = None
+) -> bool:
+    """Remove one disk on all its nodes, going on over failures, which are warned of.
+
+    @return: was everything removed?
+    """
+    ok = True
+    tree = [(target_node, disk)] if target_node else disk.ComputeNodeTree(primary_node)
+    for node, device in tree:
+        result = lu.rpc.call_blockdev_remove(node, ForNode(lu, device, node))
+        if result.fail_msg:
+            lu.LogWarning(
+                "Disk %s could not be removed on node %s: %s", disk.iv_name, node, result.fail_msg
             )
             ok = False
     return ok
@@ -200,10 +250,9 @@ def AssembleDisks(
     primary = instance.primary_node
 
     def Assemble(node: str, device: objects.Disk, on_primary: bool) -> Any:
+        device = ForNode(lu, device, node)
         if ignore_size:
-            device = device.Copy()
             device.UnsetSize()
-        lu.cfg.SetDiskID(device, node)
         return lu.rpc.call_blockdev_assemble(node, device, instance.name, on_primary)
 
     for disk in chosen:
@@ -269,8 +318,7 @@ def ShutdownDisks(
     ok = True
     for disk in _SelectDisks(instance, disks):
         for node, device in disk.ComputeNodeTree(instance.primary_node):
-            lu.cfg.SetDiskID(device, node)
-            result = lu.rpc.call_blockdev_shutdown(node, device)
+            result = lu.rpc.call_blockdev_shutdown(node, ForNode(lu, device, node))
             if result.fail_msg:
                 lu.LogWarning(
                     "Disk %s could not be shut down on node %s: %s",
@@ -284,6 +332,21 @@ def ShutdownDisks(
 
 
 # Mirrors
+
+
+def FindFaultyDisks(lu: base.LogicalUnit, instance: objects.Instance, node: str) -> list[int]:
+    """Indices of the disks of an instance whose data on a node is bad.
+
+    @raise errors.OpExecError: the node can not tell
+    """
+    devices = [ForNode(lu, disk, node) for disk in instance.disks]
+    result = lu.rpc.call_blockdev_getmirrorstatus(node, devices)
+    result.Raise(f"Node {node} can not tell the state of the disks of instance {instance.name}")
+    return [
+        index
+        for index, status in enumerate(result.payload)
+        if status is None or status.ldisk_status == constants.LDS_FAULTY
+    ]
 
 
 def WaitForSync(
@@ -304,17 +367,19 @@ def WaitForSync(
     if not oneshot:
         lu.LogInfo("Waiting for instance %s to sync disks", instance.name)
     node = instance.primary_node
-    for disk in chosen:
-        lu.cfg.SetDiskID(disk, node)
+    devices = [ForNode(lu, disk, node) for disk in chosen]
     clock = lu.context.runtime.clock
     failures = 0
     degraded_retries = _DEGRADED_RETRIES
     while True:
         lu.CheckCancel()
-        result = lu.rpc.call_blockdev_getmirrorstatus(node, chosen)
-        if result.fail_msg:
+        result = lu.rpc.call_blockdev_getmirrorstatus(node, devices)
+        problem = result.fail_msg
+        if not problem and len(result.payload) != len(devices):
+            problem = f"it answered for {len(result.payload)} disks instead of {len(devices)}"
+        if problem:
             failures += 1
-            lu.LogWarning("Node %s can not tell the state of the disks: %s", node, result.fail_msg)
+            lu.LogWarning("Node %s can not tell the state of the disks: %s", node, problem)
             if failures >= _SYNC_MAX_FAILURES:
                 raise errors.RemoteError(f"Node {node} can not be asked for the state of the disks")
             clock.sleep(_SYNC_RETRY_DELAY)

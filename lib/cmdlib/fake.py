@@ -7,7 +7,7 @@ opcode as a job would.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,8 @@ class FakeNode:
 
     @ivar running: instance -> its memory in MiB
     @ivar disks: paths of its disk files
+    @ivar sizes: path -> MiB
+    @ivar params: path -> the disk parameters it was created with
     @ivar active: those that are assembled
     @ivar oses: OS -> its variants
     @ivar scripts: OS scripts that were run: (script, instance)
@@ -30,6 +32,8 @@ class FakeNode:
 
     running: dict[str, int] = field(default_factory=dict)
     disks: set[str] = field(default_factory=set)
+    sizes: dict[str, int] = field(default_factory=dict)
+    params: dict[str, dict[str, Any]] = field(default_factory=dict)
     active: set[str] = field(default_factory=set)
     directories: set[str] = field(default_factory=set)
     oses: dict[str, list[str]] = field(default_factory=lambda: {"noop": ["default", "other"]})
@@ -38,6 +42,11 @@ class FakeNode:
     memory_free: int = 4096
     left: bool = False
     demoted: bool = False
+    files: set[str] = field(default_factory=set)
+    exports: list[str] = field(default_factory=list)
+    volumes: list[dict[str, Any]] = field(default_factory=list)
+    lvs: dict[str, tuple[str, bool, bool]] = field(default_factory=dict)
+    faulty: bool = False
 
 
 class FakeNodes(jqueue_fake.FakeRpc):
@@ -49,12 +58,26 @@ class FakeNodes(jqueue_fake.FakeRpc):
     def __init__(self, names: Iterable[str]) -> None:
         super().__init__()
         self.nodes = {name: FakeNode() for name in names}
-        self._failing: dict[str, str] = {}
+        self._failing: dict[str, tuple[str, bool, Container[str] | None]] = {}
+        #: Calls about storage units: (call, node, arguments).
+        self.storage_calls: list[tuple[Any, ...]] = []
+        #: Called with every call and node before it is made.
+        self.before_call: Callable[[str, str], object] = lambda *_: None
         self.offline: Callable[[str], bool] = lambda _: False
 
-    def Fail(self, call: str, message: str = "it broke") -> None:
-        """Let every call of that name fail."""
-        self._failing[call] = message
+    def Fail(
+        self,
+        call: str,
+        message: str = "it broke",
+        lost: bool = False,
+        nodes: Container[str] | None = None,
+    ) -> None:
+        """Let every call of that name fail.
+
+        @param lost: the node does what it is asked, but its answer is lost
+        @param nodes: on these nodes alone
+        """
+        self._failing[call] = (message, lost, nodes)
 
     def Heal(self) -> None:
         """No call fails any more."""
@@ -63,17 +86,25 @@ class FakeNodes(jqueue_fake.FakeRpc):
     def _One(self, call: str, name: str, fn: Callable[[FakeNode], Any]) -> rpc.RpcResult:
         if self.offline(name):
             return rpc.RpcResult(offline=True, call=call, node=name)
+        return self._OneStatic(call, name, fn)
+
+    def _OneStatic(self, call: str, name: str, fn: Callable[[FakeNode], Any]) -> rpc.RpcResult:
+        """As C{_One}, for calls that do not look whether the node is marked offline."""
+        self.before_call(call, name)
         result = self._Answer(call, name)
         if result.fail_msg:
             return result
-        if call in self._failing:
-            return rpc.RpcResult([False, self._failing[call]], call=call, node=name)
+        message, lost, nodes = self._failing.get(call, (None, False, None))
+        failed = rpc.RpcResult([False, message], call=call, node=name)
+        fails = message is not None and (nodes is None or name in nodes)
+        if fails and not lost:
+            return failed
         node = self.nodes.setdefault(name, FakeNode())
         try:
             payload = fn(node)
         except LookupError as err:
             return rpc.RpcResult([False, str(err.args[0])], call=call, node=name)
-        return rpc.RpcResult([True, payload], call=call, node=name)
+        return failed if fails else rpc.RpcResult([True, payload], call=call, node=name)
 
     def _Many(
         self, call: str, names: Sequence[str], fn: Callable[[FakeNode], Any]
@@ -82,8 +113,13 @@ class FakeNodes(jqueue_fake.FakeRpc):
 
     # Nodes
 
-    def call_version(self, node_list: Sequence[str], **_: Any) -> dict[str, rpc.RpcResult]:
-        return self._Many("version", node_list, lambda _: constants.PROTOCOL_VERSION)
+    def call_version(
+        self, node_list: Sequence[str], address_list: Sequence[str] | None = None
+    ) -> dict[str, rpc.RpcResult]:
+        return {
+            name: self._OneStatic("version", name, lambda _: constants.PROTOCOL_VERSION)
+            for name in node_list
+        }
 
     def call_node_info(
         self, node_list: Sequence[str], vg_name: str | None, hypervisor: str
@@ -104,8 +140,10 @@ class FakeNodes(jqueue_fake.FakeRpc):
             },
         )
 
-    def call_node_leave_cluster(self, node: str, modify_ssh_setup: bool) -> rpc.RpcResult:
-        return self._One("node_leave_cluster", node, lambda item: setattr(item, "left", True))
+    def call_node_leave_cluster(
+        self, node: str, modify_ssh_setup: bool, address_list: Sequence[str] | None = None
+    ) -> rpc.RpcResult:
+        return self._OneStatic("node_leave_cluster", node, lambda item: setattr(item, "left", True))
 
     def call_node_demote_from_mc(self, node: str) -> rpc.RpcResult:
         return self._One("node_demote_from_mc", node, lambda item: setattr(item, "demoted", True))
@@ -114,15 +152,37 @@ class FakeNodes(jqueue_fake.FakeRpc):
         return self._One("node_powercycle", node, lambda _: "Reboot scheduled in 5 seconds")
 
     def call_node_stop_master(self, node: str, stop_daemons: bool) -> rpc.RpcResult:
-        return self._One("node_stop_master", node, lambda _: None)
+        return self._OneStatic("node_stop_master", node, lambda _: None)
+
+    def call_node_start_master(
+        self, node: str, start_daemons: bool, no_voting: bool
+    ) -> rpc.RpcResult:
+        return self._OneStatic("node_start_master", node, lambda _: None)
+
+    def call_node_add(self, node: str, *keys: str) -> rpc.RpcResult:
+        return self._One("node_add", node, lambda _: None)
+
+    def call_node_has_ip_address(self, node: str, address: str) -> rpc.RpcResult:
+        return self._One("node_has_ip_address", node, lambda _: True)
+
+    def call_node_volumes(self, node_list: Sequence[str]) -> dict[str, rpc.RpcResult]:
+        return self._Many("node_volumes", node_list, lambda node: node.volumes)
+
+    def call_export_list(self, node_list: Sequence[str]) -> dict[str, rpc.RpcResult]:
+        return self._Many("export_list", node_list, lambda node: node.exports)
 
     def call_node_verify(
         self, node_list: Sequence[str], checks: Mapping[str, Any], cluster_name: str
     ) -> dict[str, rpc.RpcResult]:
         return self._Many("node_verify", node_list, lambda _: {constants.NV_NODELIST: {}})
 
-    def call_upload_file(self, node_list: Sequence[str], path: str) -> dict[str, rpc.RpcResult]:
-        return self._Many("upload_file", node_list, lambda _: None)
+    def call_upload_file(
+        self, node_list: Sequence[str], path: str, address_list: Sequence[str] | None = None
+    ) -> dict[str, rpc.RpcResult]:
+        return {
+            name: self._OneStatic("upload_file", name, lambda node: node.files.add(path))
+            for name in node_list
+        }
 
     def call_bridges_exist(self, node: str, bridges: Sequence[str]) -> rpc.RpcResult:
         def Check(item: FakeNode) -> None:
@@ -139,6 +199,38 @@ class FakeNodes(jqueue_fake.FakeRpc):
 
     def call_vg_list(self, node_list: Sequence[str]) -> dict[str, rpc.RpcResult]:
         return self._Many("vg_list", node_list, lambda _: {"xenvg": 100000.0})
+
+    def call_lv_list(self, node_list: Sequence[str], vg_name: str) -> dict[str, rpc.RpcResult]:
+        return self._Many("lv_list", node_list, lambda node: dict(node.lvs))
+
+    def call_storage_list(
+        self,
+        node_list: Sequence[str],
+        storage_type: str,
+        args: Sequence[Any],
+        name: str | None,
+        fields: Sequence[str],
+    ) -> dict[str, rpc.RpcResult]:
+        def List(_: FakeNode) -> list[list[Any]]:
+            if storage_type != constants.ST_FILE:
+                raise LookupError(f"Storage units of type '{storage_type}' are not implemented")
+            values = {"size": 1000, "used": 10, "free": 990, "allocatable": True}
+            paths = [name] if name else args[0]
+            return [[{**values, "name": path}[field] for field in fields] for path in paths]
+
+        return self._Many("storage_list", node_list, List)
+
+    def call_storage_modify(
+        self, node: str, storage_type: str, args: Sequence[Any], name: str, changes: Any
+    ) -> rpc.RpcResult:
+        call = ("storage_modify", node, storage_type, name, changes)
+        return self._One("storage_modify", node, lambda _: self.storage_calls.append(call))
+
+    def call_storage_execute(
+        self, node: str, storage_type: str, args: Sequence[Any], name: str, operation: str
+    ) -> rpc.RpcResult:
+        call = ("storage_execute", node, storage_type, name, operation)
+        return self._One("storage_execute", node, lambda _: self.storage_calls.append(call))
 
     # Instances
 
@@ -244,9 +336,18 @@ class FakeNodes(jqueue_fake.FakeRpc):
 
     def call_file_storage_dir_rename(self, node: str, old: str, new: str) -> rpc.RpcResult:
         def Rename(item: FakeNode) -> None:
+            if new in item.directories:
+                if old in item.directories:
+                    raise LookupError(f"Can't rename directory {old} to {new}: both exist")
+                return
+            if old not in item.directories:
+                raise LookupError(f"Can't rename directory {old}: it is not a directory")
             item.directories.remove(old)
             item.directories.add(new)
             item.disks = {path.replace(old + "/", new + "/") for path in item.disks}
+            item.sizes = {
+                path.replace(old + "/", new + "/"): item.sizes[path] for path in item.sizes
+            }
 
         return self._One("file_storage_dir_rename", node, Rename)
 
@@ -254,15 +355,24 @@ class FakeNodes(jqueue_fake.FakeRpc):
         self, node: str, disk: objects.Disk, size: int, owner: str, on_primary: bool, info: str
     ) -> rpc.RpcResult:
         def Create(item: FakeNode) -> Any:
-            item.disks.add(disk.logical_id[1])
+            path = disk.logical_id[1]
+            if path in item.disks:
+                raise LookupError(f"Can't create file disk {path}: File exists")
+            item.disks.add(path)
+            item.sizes[path] = size
+            item.params[path] = dict(disk.params or {})
             return disk.logical_id
 
         return self._One("blockdev_create", node, Create)
 
     def call_blockdev_remove(self, node: str, disk: objects.Disk) -> rpc.RpcResult:
-        return self._One(
-            "blockdev_remove", node, lambda item: item.disks.discard(disk.logical_id[1])
-        )
+        def Remove(item: FakeNode) -> None:
+            path = disk.logical_id[1]
+            item.disks.discard(path)
+            item.active.discard(path)
+            item.sizes.pop(path, None)
+
+        return self._One("blockdev_remove", node, Remove)
 
     def call_blockdev_assemble(
         self, node: str, disk: objects.Disk, owner: str, as_primary: bool
@@ -282,7 +392,18 @@ class FakeNodes(jqueue_fake.FakeRpc):
         )
 
     def call_blockdev_grow(self, node: str, disk: objects.Disk, amount: int) -> rpc.RpcResult:
-        return self._One("blockdev_grow", node, lambda _: None)
+        def Grow(item: FakeNode) -> None:
+            path = disk.logical_id[1]
+            item.sizes[path] = item.sizes.get(path, disk.size) + amount
+
+        return self._One("blockdev_grow", node, Grow)
+
+    def call_blockdev_getsizes(self, node: str, disks: Sequence[objects.Disk]) -> rpc.RpcResult:
+        def Sizes(item: FakeNode) -> list[int | None]:
+            sizes = [item.sizes.get(disk.logical_id[1]) for disk in disks]
+            return [None if size is None else size << 20 for size in sizes]
+
+        return self._One("blockdev_getsize", node, Sizes)
 
     def call_blockdev_find(self, node: str, disk: objects.Disk) -> rpc.RpcResult:
         def Find(item: FakeNode) -> objects.BlockDevStatus | None:
@@ -302,7 +423,13 @@ class FakeNodes(jqueue_fake.FakeRpc):
         return self._One(
             "blockdev_getmirrorstatus",
             node,
-            lambda _: [objects.BlockDevStatus(is_degraded=False) for _ in disks],
+            lambda item: [
+                objects.BlockDevStatus(
+                    is_degraded=item.faulty,
+                    ldisk_status=constants.LDS_FAULTY if item.faulty else constants.LDS_OKAY,
+                )
+                for _ in disks
+            ],
         )
 
 

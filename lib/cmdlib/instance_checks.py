@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .. import constants, errors, hvparams, objects
+from .. import constants, errors, hvparams, objects, pathutils
+from ..utils import net
 from . import base
 
 
@@ -106,6 +107,33 @@ def CheckInstanceBridges(lu: base.LogicalUnit, instance: objects.Instance, node:
     defaults = lu.cfg.GetClusterInfo().nicparams[constants.PP_DEFAULT]
     filled = [objects.FillDict(defaults, nic.nicparams or {}) for nic in instance.nics]
     CheckNicBridges(lu, filled, node)
+
+
+def CheckAddressFree(address: str, name: str, advice: str) -> None:
+    """Check that nothing answers at the address that a name resolved to.
+
+    @param advice: how to do without this check
+    @raise errors.OpPrereqError: C{resource_not_unique}
+    """
+    # On a loopback address of a virtual cluster, a refused connection proves nothing.
+    live = pathutils.IsVirtual()
+    if net.TcpPing(address, constants.DEFAULT_NODED_PORT, live_port_needed=live):
+        raise errors.OpPrereqError(
+            f"The address {address} of {name} answers, so it is in use ({advice})",
+            errors.ECODE_NOTUNIQUE,
+        )
+
+
+def CheckDiskParams(where: str, own: Mapping[str, Any] | None) -> None:
+    """Check disk parameters of one disk, of the right types; pure.
+
+    @param where: e.g. "disk/0", for the message
+    @raise errors.OpPrereqError: C{wrong_input}
+    """
+    try:
+        objects.Disk.CheckParameterSyntax(own or {})
+    except errors.ConfigurationError as err:
+        raise errors.OpPrereqError(f"{where}: {err}", errors.ECODE_INVAL) from err
 
 
 def CheckHvParamsSyntax(hypervisor: str, filled: Mapping[str, Any]) -> None:

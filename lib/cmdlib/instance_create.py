@@ -20,16 +20,17 @@ def _Invalid(message: str) -> errors.OpPrereqError:
 _TEMPLATES_AT_HAND: Final = frozenset([constants.DT_DISKLESS, constants.DT_FILE])
 
 
-def CheckDiskSettings(disks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def CheckDiskSettings(disks: list[dict[str, Any]], first: int | str = 0) -> list[dict[str, Any]]:
     """Check names, types and values of what was said of each disk; pure.
 
-    @return: copies with size (MiB) and mode
+    @param first: what the first of them is called in messages: its index, or C{add}
+    @return: copies with size (MiB), mode, and the disk's own parameters
     @raise errors.OpPrereqError: C{wrong_input}, naming the disk
     """
     types = {**constants.IDISK_PARAMS_TYPES, **constants.DPS_PARAMETER_TYPES}
     result = []
     for index, settings in enumerate(disks):
-        where = f"disk/{index}"
+        where = f"disk/{first if index == 0 else index}"
         disk = base.ForceTypes(where, settings, types)
         disk.setdefault(constants.IDISK_MODE, constants.DISK_RDWR)
         if disk[constants.IDISK_MODE] not in constants.DISK_ACCESS_SET:
@@ -39,6 +40,9 @@ def CheckDiskSettings(disks: list[dict[str, Any]]) -> list[dict[str, Any]]:
             )
         if constants.IDISK_SIZE not in disk:
             raise _Invalid(f"{where}: the size is missing")
+        if not disk[constants.IDISK_SIZE]:
+            raise _Invalid(f"{where}: the size must be more than 0")
+        instance_checks.CheckDiskParams(where, disk_ops.GetOwnParams(disk))
         result.append(disk)
     if len(result) > constants.MAX_DISKS:
         raise _Invalid(f"disks: at most {constants.MAX_DISKS} are possible, not {len(result)}")
@@ -174,7 +178,9 @@ class LUInstanceCreate(base.LogicalUnit):
             self._CheckFileStorageDir(cluster.file_storage_dir, op.file_storage_dir)
         self.plan = self._MakePlan(cluster)
         if op.ip_check and self.name_ip is not None:
-            self._CheckAddressFree(self.name_ip)
+            instance_checks.CheckAddressFree(
+                self.name_ip, op.instance_name, "--no-ip-check creates the instance all the same"
+            )
         self._CheckNode()
         # Last, so that nothing is reserved for an instance that is refused.
         for index, nic in enumerate(self.plan.nics):
@@ -183,7 +189,7 @@ class LUInstanceCreate(base.LogicalUnit):
 
     @staticmethod
     def _CheckFileStorageDir(top: str, relative: str) -> None:
-        if not os.path.normpath(os.path.join(top, relative)).startswith(top + "/"):
+        if not (os.path.normpath(os.path.join(top, relative)) + "/").startswith(top + "/"):
             raise _Invalid(f"file_storage_dir {relative!r} leads out of {top}")
 
     def _MakePlan(self, cluster: objects.Cluster) -> _Plan:
@@ -215,22 +221,17 @@ class LUInstanceCreate(base.LogicalUnit):
             )
             new_nics.append(nic)
             filled_nics.append(filled)
+        disks = self.disks
         if op.identify_defaults:
             hvparams = DropDefaults(hvparams, hv_defaults)
             beparams = DropDefaults(beparams, be_defaults)
             for nic in new_nics:
                 nic.nicparams = DropDefaults(nic.nicparams, nic_defaults)
+            disk_defaults = cluster.SimpleFillDisk(None)
+            disks = [DropDefaults(disk, disk_defaults) for disk in self.disks]
         return _Plan(
-            hypervisor, hvparams, beparams, hv_filled, be_filled, new_nics, filled_nics, self.disks
+            hypervisor, hvparams, beparams, hv_filled, be_filled, new_nics, filled_nics, disks
         )
-
-    def _CheckAddressFree(self, address: str) -> None:
-        if net.TcpPing(address, constants.DEFAULT_NODED_PORT):
-            raise errors.OpPrereqError(
-                f"The address {address} of {self.op.instance_name} answers, so it is in use"
-                " (--no-ip-check creates the instance all the same)",
-                errors.ECODE_NOTUNIQUE,
-            )
 
     def _CheckNode(self) -> None:
         op, plan = self.op, self.plan
@@ -244,6 +245,7 @@ class LUInstanceCreate(base.LogicalUnit):
         instance_checks.CheckHvParamsOnNodes(self, [op.pnode], plan.hypervisor, plan.hv_filled)
         instance_checks.CheckNodeHasOs(self, op.pnode, op.os_type, op.force_variant)
         instance_checks.CheckNicBridges(self, plan.nics_filled, op.pnode)
+        disk_ops.CheckDisksAbsent(self, op.pnode, self._MakeDisks())
         if op.start:
             instance_checks.CheckNodeFreeMemory(
                 self,
@@ -268,42 +270,45 @@ class LUInstanceCreate(base.LogicalUnit):
             feedback_fn(f"adding instance {op.instance_name} to cluster config")
             self.cfg.AddInstance(instance, self.proc.GetECId())
             undo.Commit()
-        # It is in the configuration: the lock of its name stays.
+        # It is in the configuration: the lock of its name stays, and its nodes are for others.
         del self.remove_locks[locking.LEVEL_INSTANCE]
+        base.ReleaseLocks(self, locking.LEVEL_NODE)
         self._WaitForDisks(instance, feedback_fn)
-        if instance.disk_template != constants.DT_DISKLESS and not op.no_install:
-            feedback_fn("* running the instance OS create scripts...")
-            self.rpc.call_instance_os_add(op.pnode, instance, False, op.debug_level).Raise(
-                f"OS {op.os_type} could not be installed for instance {op.instance_name} on node"
-                f" {op.pnode}; the instance is there, but without it"
-            )
-        if op.start:
+        with Rollback(feedback_fn) as undo:
+            undo.Add("shut down the disks", disk_ops.ShutdownDisks, self, instance)
+            self._InstallOs(instance, feedback_fn)
+        if not op.start:
+            disk_ops.ShutdownDisks(self, instance)
+        else:
             self.cfg.MarkInstanceUp(op.instance_name)
             feedback_fn("* starting instance...")
             instance = base.GetInstance(self, op.instance_name)
-            instance_operation.StartInstance(self, instance, False)
+            instance_operation.StartInstance(self, instance, None)
         return [op.pnode]
 
-    def _MakeInstance(self, port: int | None) -> objects.Instance:
-        op, plan = self.op, self.plan
+    def _MakeDisks(self) -> list[objects.Disk]:
+        op = self.op
         top = self.cfg.GetFileStorageDir() or ""
         directory = os.path.normpath(os.path.join(top, op.file_storage_dir or "", op.instance_name))
-        disks = disk_ops.GenerateDiskTemplate(
+        return disk_ops.GenerateDiskTemplate(
             self,
             op.disk_template,
             op.instance_name,
             op.pnode,
             [],
-            plan.disks,
+            self.plan.disks,
             directory,
             op.file_driver,
         )
+
+    def _MakeInstance(self, port: int | None) -> objects.Instance:
+        op, plan = self.op, self.plan
         return objects.Instance(
             name=op.instance_name,
             os=op.os_type,
             primary_node=op.pnode,
             nics=plan.nics,
-            disks=disks,
+            disks=self._MakeDisks(),
             disk_template=op.disk_template,
             admin_up=False,
             network_port=port,
@@ -313,10 +318,33 @@ class LUInstanceCreate(base.LogicalUnit):
         )
 
     def _WaitForDisks(self, instance: objects.Instance, feedback_fn: base.FeedbackFn) -> None:
-        if not self.op.wait_for_sync or disk_ops.WaitForSync(self, instance):
+        if not self.op.wait_for_sync:
             return
-        instance_operation.RemoveInstance(self, feedback_fn, instance, True)
-        raise errors.OpExecError(f"There are degraded disks, so {instance.name} was removed again")
+        with Rollback(feedback_fn) as undo:
+            # Whatever ends the wait, a user who does not want to wait any more included.
+            undo.Add(
+                "remove the instance",
+                instance_operation.RemoveInstance,
+                self,
+                feedback_fn,
+                instance,
+                True,
+            )
+            if not disk_ops.WaitForSync(self, instance):
+                raise errors.OpExecError(
+                    f"There are degraded disks, so {instance.name} is removed again"
+                )
+            undo.Commit()
+
+    def _InstallOs(self, instance: objects.Instance, feedback_fn: base.FeedbackFn) -> None:
+        op = self.op
+        if instance.disk_template == constants.DT_DISKLESS or op.no_install:
+            return
+        feedback_fn("* running the instance OS create scripts...")
+        self.rpc.call_instance_os_add(op.pnode, instance, False, op.debug_level).Raise(
+            f"OS {op.os_type} could not be installed for instance {op.instance_name} on node"
+            f" {op.pnode}; the instance is there, but without it"
+        )
 
 
 LOGICAL_UNITS: Final = {opcodes.OpInstanceCreate: LUInstanceCreate}

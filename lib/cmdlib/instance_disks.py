@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from .. import constants, errors, locking, opcodes
+from ..utils.rollback import Rollback
 from . import base, disk_ops, instance_checks, instance_env
 
 
@@ -85,16 +86,20 @@ class LUInstanceGrowDisk(_InstanceNodesMixin):
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         instance = base.GetInstance(self, self.op.instance_name)
         disk = instance.FindDisk(self.op.disk)
-        ok, _ = disk_ops.AssembleDisks(self, instance, [disk])
-        if not ok:
-            raise errors.OpExecError(f"Disk {disk.iv_name} can not be activated to grow")
-        for node in sorted(instance.all_nodes):
-            self.cfg.SetDiskID(disk, node)
-            self.rpc.call_blockdev_grow(node, disk, self.op.amount).Raise(
-                f"Disk {disk.iv_name} can not grow on node {node}"
-            )
-        disk.RecordGrow(self.op.amount)
-        self.cfg.Update(instance, feedback_fn)
+        with Rollback(feedback_fn) as undo:
+            if not instance.admin_up:
+                undo.Add("shut down the disk", disk_ops.ShutdownDisks, self, instance, [disk])
+            ok, _ = disk_ops.AssembleDisks(self, instance, [disk])
+            if not ok:
+                raise errors.OpExecError(f"Disk {disk.iv_name} can not be activated to grow")
+            for node in sorted(instance.all_nodes):
+                device = disk_ops.ForNode(self, disk, node)
+                self.rpc.call_blockdev_grow(node, device, self.op.amount).Raise(
+                    f"Disk {disk.iv_name} can not grow on node {node}; 'gnt-cluster"
+                    f" repair-disk-sizes {instance.name}' finds out how big it is"
+                )
+            disk.RecordGrow(self.op.amount)
+            self.cfg.Update(instance, feedback_fn)
         if self.op.wait_for_sync and not disk_ops.WaitForSync(self, instance, [disk]):
             self.LogWarning("Disk %s is degraded", disk.iv_name)
         if instance.admin_up:

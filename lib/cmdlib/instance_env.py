@@ -22,6 +22,8 @@ def BuildInstanceHookEnv(
     beparams: Mapping[str, Any],
     hvparams: Mapping[str, Any],
     hypervisor: str,
+    memory: int | None = None,
+    vcpus: int | None = None,
 ) -> dict[str, Any]:
     """The environment that all hooks of an instance have in common; pure.
 
@@ -29,6 +31,7 @@ def BuildInstanceHookEnv(
     @param disks: (size in MiB, mode) each
     @param beparams: filled
     @param hvparams: filled, with the global ones
+    @param memory: MiB, if they are about to be other than C{beparams} says; so C{vcpus}
     """
     env: dict[str, Any] = {
         "OP_TARGET": name,
@@ -37,8 +40,8 @@ def BuildInstanceHookEnv(
         "INSTANCE_SECONDARIES": " ".join(secondary_nodes),
         "INSTANCE_OS_TYPE": os_type,
         "INSTANCE_STATUS": "up" if admin_up else "down",
-        "INSTANCE_MEMORY": beparams[constants.BE_MEMORY],
-        "INSTANCE_VCPUS": beparams[constants.BE_VCPUS],
+        "INSTANCE_MEMORY": beparams[constants.BE_MEMORY] if memory is None else memory,
+        "INSTANCE_VCPUS": beparams[constants.BE_VCPUS] if vcpus is None else vcpus,
         "INSTANCE_DISK_TEMPLATE": disk_template,
         "INSTANCE_HYPERVISOR": hypervisor,
         "INSTANCE_NIC_COUNT": len(nics),

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .. import constants, errors, locking, objects, opcodes
-from . import base, disk_ops, instance_checks, instance_env, nics
+from ..utils.rollback import Rollback
+from . import base, disk_ops, instance_checks, instance_create, instance_env, nics
 
 
 def _Invalid(message: str) -> errors.OpPrereqError:
@@ -88,25 +89,21 @@ class LUInstanceSetParams(base.LogicalUnit):
         where = f"disk/{which}"
         if which == constants.DDM_REMOVE:
             return which, {}
-        types = {
-            constants.IDISK_SIZE: constants.VTYPE_SIZE,
-            constants.IDISK_MODE: constants.VTYPE_STRING,
-        }
-        disk = base.ForceTypes(where, settings, types)
         if which == constants.DDM_ADD:
-            disk.setdefault(constants.IDISK_MODE, constants.DISK_RDWR)
-            if constants.IDISK_SIZE not in disk:
-                raise _Invalid(f"{where}: the size is missing")
-        elif constants.IDISK_SIZE in disk:
+            return which, instance_create.CheckDiskSettings([settings], first=which)[0]
+        if constants.IDISK_SIZE in settings:
             raise _Invalid(f"{where}: the size can not be changed here; use grow-disk")
-        elif constants.IDISK_MODE not in disk:
+        mode = base.ForceTypes(where, settings, {constants.IDISK_MODE: constants.VTYPE_STRING}).get(
+            constants.IDISK_MODE
+        )
+        if mode is None:
             raise _Invalid(f"{where}: the mode is missing")
-        if disk[constants.IDISK_MODE] not in constants.DISK_ACCESS_SET:
+        if mode not in constants.DISK_ACCESS_SET:
             raise _Invalid(
                 f"{where}: mode must be one of {', '.join(sorted(constants.DISK_ACCESS_SET))}, not"
-                f" {disk[constants.IDISK_MODE]!r}"
+                f" {mode!r}"
             )
-        return which, disk
+        return which, {constants.IDISK_MODE: mode}
 
     def ExpandNames(self) -> None:
         self._ExpandAndLockInstance()
@@ -123,9 +120,10 @@ class LUInstanceSetParams(base.LogicalUnit):
         cluster = self.cfg.GetClusterInfo()
         override: dict[str, Any] = {}
         if self.plan.beparams is not None:
-            override["beparams"] = objects.FillDict(
-                cluster.beparams[constants.PP_DEFAULT], self.plan.beparams
-            )
+            # INSTANCE_BE_* tell what is stored now.
+            filled = cluster.SimpleFillBE(self.plan.beparams)
+            override["memory"] = filled[constants.BE_MEMORY]
+            override["vcpus"] = filled[constants.BE_VCPUS]
         if self.plan.nics is not None:
             override["nics"] = instance_env.FillNics(cluster, self.plan.nics)
         env = instance_env.BuildInstanceHookEnvByObject(self, instance, **override)
@@ -142,7 +140,8 @@ class LUInstanceSetParams(base.LogicalUnit):
                 instance.hvparams or {}, op.hvparams, constants.HVS_PARAMETER_TYPES, "hvparams"
             )
             filled = objects.FillDict(
-                cluster.GetHVDefaults(instance.hypervisor, instance.os), plan.hvparams
+                cluster.GetHVDefaults(instance.hypervisor, op.os_name or instance.os),
+                plan.hvparams,
             )
             instance_checks.CheckHvParamsSyntax(instance.hypervisor, filled)
             instance_checks.CheckHvParamsOnNodes(
@@ -244,6 +243,7 @@ class LUInstanceSetParams(base.LogicalUnit):
         if constants.INIC_IP in given:
             nic.ip = nics.ParseIp(where, given[constants.INIC_IP], None)
         filled = objects.FillDict(defaults, nic.nicparams)
+        nics.CheckBridgeMode(where, settings, filled)
         nics.CheckNic(where, nic.ip, filled)
         try:
             instance_checks.CheckNicBridges(self, [filled], instance.primary_node)
@@ -271,26 +271,44 @@ class LUInstanceSetParams(base.LogicalUnit):
             return
         if instance.disk_template == constants.DT_DISKLESS:
             raise _Invalid(f"disks: instance {instance.name} is diskless")
-        for which, _ in self.disk_changes:
+        # Each change finds what those before it leave.
+        count = len(instance.disks)
+        for which, settings in self.disk_changes:
             if which == constants.DDM_REMOVE:
-                if len(instance.disks) == 1:
+                if count == 1:
                     raise _Invalid("disks: the last disk of an instance can not be removed")
                 instance_checks.CheckInstanceDown(self, instance, "can not remove a disk")
+                count -= 1
             elif which == constants.DDM_ADD:
-                if len(instance.disks) >= constants.MAX_DISKS:
+                if count >= constants.MAX_DISKS:
                     raise errors.OpPrereqError(
                         f"disks: at most {constants.MAX_DISKS} are possible", errors.ECODE_STATE
                     )
-            elif which >= len(instance.disks):
-                raise _Invalid(
-                    f"disks: the instance has no disk {which}, only {len(instance.disks)}"
+                disk_ops.CheckDisksAbsent(
+                    self, instance.primary_node, [self._MakeDisk(instance, settings)]
                 )
+                count += 1
+            elif which >= count:
+                raise _Invalid(f"disks: the instance has no disk {which}, only {count}")
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> list[tuple[str, Any]]:
         op, plan = self.op, self.plan
         for warning in plan.warnings:
             feedback_fn(f"WARNING: {warning}")
         instance = base.GetInstance(self, op.instance_name)
+        self._removed_disks: list[objects.Disk] = []
+        with Rollback(feedback_fn) as self._undo:
+            result = self._Change(instance)
+            self.cfg.Update(instance, feedback_fn)
+            self._undo.Commit()
+        # Only now: as long as the configuration has a disk, its data stays.
+        for disk in self._removed_disks:
+            disk_ops.RemoveDisk(self, disk, instance.primary_node)
+        return result
+
+    def _Change(self, instance: objects.Instance) -> list[tuple[str, Any]]:
+        """Make all changes in the object; returns them as (name, value)."""
+        op, plan = self.op, self.plan
         result: list[tuple[str, Any]] = []
         for which, settings in self.disk_changes:
             result += self._ChangeDisk(instance, which, settings)
@@ -305,42 +323,41 @@ class LUInstanceSetParams(base.LogicalUnit):
             result += [(f"be/{key}", value) for key, value in op.beparams.items()]
         if op.os_name:
             instance.os = op.os_name
-        self.cfg.Update(instance, feedback_fn)
         return result
 
     def _ChangeDisk(
         self, instance: objects.Instance, which: Any, settings: dict[str, Any]
     ) -> list[tuple[str, Any]]:
         if which == constants.DDM_REMOVE:
-            disk = instance.disks.pop()
-            index = len(instance.disks)
-            for node, device in disk.ComputeNodeTree(instance.primary_node):
-                self.cfg.SetDiskID(device, node)
-                result = self.rpc.call_blockdev_remove(node, device)
-                if result.fail_msg:
-                    self.LogWarning(
-                        "disk/%d could not be removed on node %s: %s", index, node, result.fail_msg
-                    )
-            return [(f"disk/{index}", "remove")]
+            self._removed_disks.append(instance.disks.pop())
+            return [(f"disk/{len(instance.disks)}", "remove")]
         if which == constants.DDM_ADD:
             index = len(instance.disks)
-            driver, path = instance.disks[0].logical_id
-            new = disk_ops.GenerateDiskTemplate(
-                self,
-                instance.disk_template,
-                instance.name,
-                instance.primary_node,
-                sorted(instance.secondary_nodes),
-                [settings],
-                os.path.dirname(path),
-                driver,
-                base_index=index,
+            disk = self._MakeDisk(instance, settings)
+            instance.disks.append(disk)
+            self._undo.Add(
+                f"remove {disk.iv_name}", disk_ops.RemoveDisk, self, disk, instance.primary_node
             )
-            instance.disks.extend(new)
             disk_ops.CreateDisks(self, instance, skip=range(index))
             return [(f"disk/{index}", f"add:size={settings['size']},mode={settings['mode']}")]
         instance.disks[which].mode = settings["mode"]
         return [(f"disk.mode/{which}", settings["mode"])]
+
+    def _MakeDisk(self, instance: objects.Instance, settings: dict[str, Any]) -> objects.Disk:
+        """The next disk of an instance, which has disks in files already."""
+        driver, path = instance.disks[0].logical_id
+        (disk,) = disk_ops.GenerateDiskTemplate(
+            self,
+            instance.disk_template,
+            instance.name,
+            instance.primary_node,
+            sorted(instance.secondary_nodes),
+            [settings],
+            os.path.dirname(path),
+            driver,
+            base_index=len(instance.disks),
+        )
+        return disk
 
 
 LOGICAL_UNITS: Final = {opcodes.OpInstanceSetParams: LUInstanceSetParams}

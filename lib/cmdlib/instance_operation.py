@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from .. import constants, errors, hvconsole, locking, objects, opcodes
 from ..utils import net
+from ..utils.rollback import Rollback
 from . import base, disk_ops, instance_checks, instance_env
 
 
@@ -216,29 +217,22 @@ class LUInstanceRename(_InstanceLU):
             raise errors.OpPrereqError(
                 f"Instance {host.name} is in the cluster already", errors.ECODE_EXISTS
             )
-        if not self.op.ignore_ip and net.TcpPing(host.ip, constants.DEFAULT_NODED_PORT):
-            raise errors.OpPrereqError(
-                f"The address {host.ip} of {host.name} answers, so it is in use (--no-ip-check"
-                " renames all the same)",
-                errors.ECODE_NOTUNIQUE,
+        if not self.op.ignore_ip:
+            instance_checks.CheckAddressFree(
+                host.ip, host.name, "--no-ip-check renames all the same"
             )
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         old_name = self.op.instance_name
-        before = self._GetInstance()
-        self.cfg.RenameInstance(old_name, self.op.new_name)
+        with Rollback(feedback_fn) as undo:
+            self._MoveDirectory(undo)
+            self.cfg.RenameInstance(old_name, self.op.new_name)
+            undo.Commit()
         self.context.glm.remove(locking.LEVEL_INSTANCE, old_name)
         self.context.glm.add(locking.LEVEL_INSTANCE, self.op.new_name)
         self.op.instance_name = self.op.new_name
         instance = self._GetInstance()
         node = instance.primary_node
-        if instance.disk_template == constants.DT_FILE and instance.disks:
-            old_dir = os.path.dirname(before.disks[0].logical_id[1])
-            new_dir = os.path.dirname(instance.disks[0].logical_id[1])
-            self.rpc.call_file_storage_dir_rename(node, old_dir, new_dir).Raise(
-                f"Directory {old_dir} on node {node} can not be renamed to {new_dir}, but the"
-                " instance has been renamed in the configuration"
-            )
         disk_ops.StartDisks(self, instance, None)
         try:
             result = self.rpc.call_instance_run_rename(
@@ -254,6 +248,29 @@ class LUInstanceRename(_InstanceLU):
                 )
         finally:
             disk_ops.ShutdownDisks(self, instance)
+
+    def _MoveDirectory(self, undo: Rollback) -> None:
+        """Move the disk files to where the configuration will look for them.
+
+        Before the configuration is changed: whatever fails then, the same command finishes it, for
+        a directory that was moved already is fine.
+        """
+        instance = self._GetInstance()
+        if instance.disk_template != constants.DT_FILE or not instance.disks:
+            return
+        node = instance.primary_node
+        old_dir = os.path.dirname(instance.disks[0].logical_id[1])
+        new_dir = os.path.join(os.path.dirname(old_dir), self.op.new_name)
+        self.rpc.call_file_storage_dir_rename(node, old_dir, new_dir).Raise(
+            f"Directory {old_dir} on node {node} can not be renamed to {new_dir}; the instance has"
+            " kept its name"
+        )
+        undo.Add("move the disk files back", self._MoveBack, node, new_dir, old_dir)
+
+    def _MoveBack(self, node: str, new_dir: str, old_dir: str) -> None:
+        self.rpc.call_file_storage_dir_rename(node, new_dir, old_dir).Raise(
+            f"Directory {new_dir} on node {node} can not be renamed back to {old_dir}"
+        )
 
 
 class LUInstanceRemove(_InstanceLU):
@@ -309,9 +326,11 @@ def RemoveInstance(
     """
     if not disk_ops.RemoveDisks(lu, instance):
         if not ignore_failures:
+            # Nobody shall start it again with what is left of its disks.
+            lu.cfg.MarkInstanceDown(instance.name)
             raise errors.OpExecError(
-                f"Not all disks of {instance.name} could be removed (--ignore-failures removes the"
-                " instance all the same)"
+                f"Not all disks of {instance.name} could be removed; it is stopped, and the same"
+                " command goes on from here (--ignore-failures removes the instance all the same)"
             )
         feedback_fn("Warning: not all disks could be removed")
     lu.cfg.RemoveInstance(instance.name)

@@ -237,7 +237,9 @@ class LUInstanceQueryData(base.NoHooksLU):
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> dict[str, Any]:
         result = {}
-        for name in self.wanted:
+        # All are those there are by now, with the locks held.
+        names = self.wanted if self.op.instances else text.NiceSort(self.cfg.GetInstanceList())
+        for name in names:
             instance = self.cfg.GetInstanceInfo(name)
             if instance is not None:
                 result[name] = self._Describe(instance)
@@ -306,8 +308,7 @@ class LUInstanceQueryData(base.NoHooksLU):
     def _GetDiskStatus(self, node: str, disk: objects.Disk) -> list[Any] | None:
         if self.op.static:
             return None
-        self.cfg.SetDiskID(disk, node)
-        result = self.rpc.call_blockdev_find(node, disk)
+        result = self.rpc.call_blockdev_find(node, disk_ops.ForNode(self, disk, node))
         if result.offline:
             return None
         result.Raise(f"Node {node} can not tell the state of {disk.iv_name}")

@@ -18,7 +18,7 @@ def CheckNicSettings(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Check names and types of what was said of a NIC; pure.
 
     @param where: e.g. "nic/0", for the message
-    @return: a copy, with C{bridge} turned into C{link}
+    @return: a copy, with C{bridge} turned into C{link}, and C{none} for that into an empty text
     @raise errors.OpPrereqError: C{wrong_input}
     """
     nic = base.ForceTypes(where, settings, constants.INIC_PARAMS_TYPES)
@@ -29,6 +29,8 @@ def CheckNicSettings(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         if nic.get(constants.INIC_MODE) == constants.NIC_MODE_ROUTED:
             raise _Invalid(where, "a routed NIC has no 'bridge'")
         nic[constants.INIC_LINK] = bridge
+    if nic.get(constants.INIC_LINK, "").lower() == constants.VALUE_NONE:
+        nic[constants.INIC_LINK] = ""
     return nic
 
 
@@ -61,6 +63,16 @@ def CheckNic(where: str, ip: str | None, filled: Mapping[str, Any]) -> None:
         raise _Invalid(where, str(err)) from err
     if filled[constants.NIC_MODE] == constants.NIC_MODE_ROUTED and ip is None:
         raise _Invalid(where, "a routed NIC needs an IP")
+
+
+def CheckBridgeMode(where: str, settings: Mapping[str, Any], filled: Mapping[str, Any]) -> None:
+    """Check that no bridge was named for a NIC that is routed, be it by default; pure.
+
+    @raise errors.OpPrereqError: C{wrong_input}
+    """
+    routed = filled[constants.NIC_MODE] == constants.NIC_MODE_ROUTED
+    if routed and settings.get(constants.INIC_BRIDGE) is not None:
+        raise _Invalid(where, "a routed NIC has no 'bridge'")
 
 
 def NormalizeMac(where: str, value: str) -> str:
@@ -114,6 +126,7 @@ def BuildNewNic(
         if nic.get(key) is not None
     }
     filled = objects.FillDict(defaults, own)
+    CheckBridgeMode(where, settings, filled)
     routed = filled[constants.NIC_MODE] == constants.NIC_MODE_ROUTED
     default_ip = constants.VALUE_AUTO if routed and first else constants.VALUE_NONE
     ip = ParseIp(where, nic.get(constants.INIC_IP, default_ip), name_ip)

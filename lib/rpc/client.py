@@ -407,6 +407,8 @@ class RpcRunner(metaclass=_HasCalls):
         defaults = cluster.nicparams[constants.PP_DEFAULT]
         for nic in result["nics"]:
             nic["nicparams"] = objects.FillDict(defaults, nic.get("nicparams") or {})
+        for disk in result["disks"]:
+            _FillDiskParams(cluster, disk, {})
         return dict(result)
 
     # Calls with a client side of their own
@@ -466,6 +468,16 @@ class RpcRunner(metaclass=_HasCalls):
         """Rename files of the job queue on other nodes."""
         args = [[list(pair) for pair in rename]]
         return _StaticCall(rpc_defs.CALLS["jobqueue_rename"], node_list, address_list, args)
+
+
+def _FillDiskParams(
+    cluster: objects.Cluster, disk: dict[str, Any], inherited: Mapping[str, Any]
+) -> None:
+    """Fill the parameters of a disk as it travels; what is below it has the disk's."""
+    own = {**inherited, **(disk.get("params") or {})}
+    disk["params"] = cluster.SimpleFillDisk(own)
+    for child in disk.get("children") or ():
+        _FillDiskParams(cluster, child, own)
 
 
 def _OwnerNames(st: os.stat_result) -> tuple[int | str, int | str]:
