@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 #: Every module with units; each has its own C{LOGICAL_UNITS}: opcode class -> unit class.
 MODULES: Final = (
     "cluster",
+    "cluster_disks",
     "cluster_verify",
     "query",
     "node",
     "node_query",
+    "node_storage",
     "os",
     "tags",
     "test",

@@ -3,30 +3,56 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from .. import hvparams, objects, pathutils, runtime
+from ..utils import io
 from . import base
 
+#: Never sent by this way, whatever the administrator's list says: they have one of their own.
+_OWN_WAYS = frozenset([pathutils.CLUSTER_CONF_FILE, pathutils.NODED_CERT_FILE])
 
-def GetAncillaryFiles(cluster: objects.Cluster, rt: runtime.Runtime) -> list[str]:
-    """Paths of the files that shall be on all nodes, sorted; those that the master has.
 
-    The administrator's own list, one path a line, is a file that is shipped itself.
+def GetParamsInUse(
+    cluster: objects.Cluster, instances: Iterable[objects.Instance], hypervisor: str
+) -> Iterator[Mapping[str, Any]]:
+    """All filled parameters of a hypervisor: the cluster's, those of each OS and instance; pure."""
+    yield cluster.SimpleFillHV(hypervisor, None, None)
+    for os_name, per_hypervisor in (cluster.os_hvp or {}).items():
+        if hypervisor in per_hypervisor:
+            yield cluster.SimpleFillHV(hypervisor, os_name, None)
+    for instance in instances:
+        if instance.hypervisor == hypervisor:
+            yield cluster.FillHV(instance)
+
+
+def GetAncillaryFiles(
+    cluster: objects.Cluster, instances: Iterable[objects.Instance], rt: runtime.Runtime
+) -> list[str]:
+    """Paths of the files that shall be on all nodes; those that the master has.
+
+    The administrator's own list, one path a line, is a file that is shipped itself: the first one,
+    for nodes take nothing that is not in their copy of it. The VNC password files are all that are
+    in use anywhere.
     """
     files = {
         pathutils.SSH_KNOWN_HOSTS_FILE,
         pathutils.RAPI_CERT_FILE,
         pathutils.RAPI_USERS_FILE,
         pathutils.CONFD_HMAC_KEY,
-        pathutils.ANCILLARY_LIST_FILE,
     }
     if cluster.modify_etc_hosts:
         files.add(pathutils.ETC_HOSTS)
+    known = list(instances)
     for kind in cluster.enabled_hypervisors:
-        files.update(hvparams.GetAncillaryFiles(kind))
+        files.update(hvparams.GetAncillaryFiles(kind, GetParamsInUse(cluster, known, kind)))
     files.update(ReadAdminList(rt))
-    return sorted(path for path in files if rt.files.exists(path))
+    # Paths in parameters and in the list are those of a real node.
+    local = {pathutils.LocalPath(path) for path in files}
+    local -= {pathutils.ANCILLARY_LIST_FILE, *_OWN_WAYS}
+    ordered = [pathutils.ANCILLARY_LIST_FILE, *sorted(local)]
+    return [path for path in ordered if rt.files.exists(path)]
 
 
 def ReadAdminList(rt: runtime.Runtime) -> list[str]:
@@ -40,25 +66,51 @@ def ReadAdminList(rt: runtime.Runtime) -> list[str]:
         name = line.strip()
         if not name or name.startswith("#"):
             continue
-        if name.startswith("/"):
-            paths.append(name)
+        if not io.IsNormAbsPath(name):
+            problem = "is no absolute, normalized path"
+        elif pathutils.LocalPath(name) in _OWN_WAYS:
+            problem = "is not sent by this way"
         else:
-            logging.warning("%s: %r is no absolute path", pathutils.ANCILLARY_LIST_FILE, name)
+            paths.append(name)
+            continue
+        logging.warning("%s: %r %s", pathutils.ANCILLARY_LIST_FILE, name, problem)
     return paths
 
 
-def RedistributeAncillaryFiles(lu: base.LogicalUnit, additional_nodes: Iterable[str] = ()) -> None:
+def RedistributeAncillaryFiles(
+    lu: base.LogicalUnit,
+    additional_nodes: Mapping[str, str] | None = None,
+    only: Iterable[str] | None = None,
+    paths: Sequence[str] | None = None,
+) -> None:
     """Send the files to all online nodes and the given ones; what fails is warned of.
 
     Needs no locks: the files are not part of any object.
 
-    @param additional_nodes: nodes that are not in the configuration yet
+    @param additional_nodes: name -> address of nodes that are not in the configuration yet
+    @param only: instead of all online nodes, these of them
+    @param paths: instead of all files, these
     """
-    master = lu.cfg.GetMasterNode()
-    targets = {*lu.cfg.GetOnlineNodeList(), *additional_nodes} - {master}
-    if not targets:
+    addresses = {
+        name: node.primary_ip
+        for name, node in lu.cfg.GetAllNodesInfo().items()
+        if not node.offline and (only is None or name in only)
+    }
+    addresses.update(additional_nodes or {})
+    addresses.pop(lu.cfg.GetMasterNode(), None)
+    if not addresses:
         return
-    for path in GetAncillaryFiles(lu.cfg.GetClusterInfo(), lu.context.runtime):
-        for node, result in lu.rpc.call_upload_file(sorted(targets), path).items():
+    names = sorted(addresses)
+    targets = [addresses[name] for name in names]
+    if paths is None:
+        instances = lu.cfg.GetAllInstancesInfo().values()
+        paths = GetAncillaryFiles(lu.cfg.GetClusterInfo(), instances, lu.context.runtime)
+    for path in paths:
+        try:
+            results = lu.rpc.call_upload_file(names, path, address_list=targets)
+        except OSError as err:
+            lu.LogWarning("%s can not be read and is not sent to other nodes: %s", path, err)
+            continue
+        for node, result in results.items():
             if result.fail_msg:
                 lu.LogWarning("Copying %s to %s failed: %s", path, node, result.fail_msg)

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import base
+from . import ancillary, base
 
 
-def AdjustCandidatePool(lu: base.LogicalUnit, exceptions: Sequence[str] = ()) -> None:
+def AdjustCandidatePool(
+    lu: base.LogicalUnit, exceptions: Sequence[str] = (), pool_size: int | None = None
+) -> None:
     """Promote nodes until the pool has its size; nobody is demoted.
 
-    Needs the locks of all nodes.
+    The new candidates get the job queue, and the shared files again (RC1). Needs the locks of all
+    nodes.
 
     @param exceptions: nodes to leave out
+    @param pool_size: size that the pool is about to have; default: the one it has
     """
-    promoted = lu.cfg.MaintainCandidatePool(list(exceptions))
+    if pool_size is None:
+        pool_size = lu.cfg.GetClusterInfo().candidate_pool_size
+    promoted = lu.cfg.MaintainCandidatePool(list(exceptions), pool_size)
     if promoted:
-        names = ", ".join(node.name for node in promoted)
-        lu.LogInfo("Promoted to master candidates: %s", names)
+        names = [node.name for node in promoted]
+        lu.LogInfo("Promoted to master candidates: %s", ", ".join(names))
         for node in promoted:
             lu.context.ReaddNode(node)
-    now, should, _ = lu.cfg.GetMasterCandidateStats(list(exceptions))
+        ancillary.RedistributeAncillaryFiles(lu, only=names)
+    now, _, possible = lu.cfg.GetMasterCandidateStats(list(exceptions))
+    should = min(possible, pool_size)
     if now > should:
         lu.LogInfo("There are %d master candidates, more than the %d wanted", now, should)
 

@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .. import constants, errors, hvparams, locking, objects, opcodes
-from ..utils import io, params
+from .. import constants, errors, hvparams, locking, objects, opcodes, pathutils, ssh, uidpool
+from ..utils import io, net
 from . import ancillary, base, candidates, hooks
+
+#: How often a change of the cluster's object is tried while others change it, too.
+_UPDATE_ATTEMPTS: Final = 10
+
+
+def UpdateCluster(
+    lu: base.LogicalUnit,
+    change: Callable[[objects.Cluster], None],
+    feedback_fn: base.FeedbackFn,
+) -> None:
+    """Change the object of the cluster, which no lock protects.
+
+    Who comes second starts again from what there is then.
+
+    @param change: makes the change in the object it is given; may be called several times
+    """
+    for attempt in range(1, _UPDATE_ATTEMPTS + 1):
+        cluster = lu.cfg.GetClusterInfo()
+        change(cluster)
+        try:
+            lu.cfg.Update(cluster, feedback_fn)
+            return
+        except errors.ConfigurationError:
+            unchanged = lu.cfg.GetClusterInfo().serial_no == cluster.serial_no
+            if unchanged or attempt == _UPDATE_ATTEMPTS:
+                # It is not that: the configuration can not be written.
+                raise
 
 
 class LUClusterPostInit(base.LogicalUnit):
@@ -63,13 +90,19 @@ class LUClusterDestroy(base.LogicalUnit):
         hooks.RunPostHooks(self, [master])
         self.rpc.call_node_stop_master(master, False).Raise("Could not give up the master role")
         if self.cfg.GetClusterInfo().modify_ssh_setup:
-            from .. import ssh
-
             private, public, _ = ssh.GetUserFiles(constants.GANETI_RUNAS)
             for path in (private, public):
-                if self.context.runtime.files.exists(path):
-                    io.CreateBackup(path)
+                self._BackUp(path)
         return master
+
+    def _BackUp(self, path: str) -> None:
+        if not self.context.runtime.files.exists(path):
+            return
+        try:
+            io.CreateBackup(path)
+        except OSError as err:
+            # The master role is given up: there is no way back, and the key itself stays.
+            self.LogWarning("No backup of %s was made: %s", path, err)
 
 
 class LUClusterRedistConf(base.NoHooksLU):
@@ -83,7 +116,7 @@ class LUClusterRedistConf(base.NoHooksLU):
         """Nothing to check."""
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
-        self.cfg.Update(self.cfg.GetClusterInfo(), feedback_fn)
+        UpdateCluster(self, lambda _: None, feedback_fn)
         ancillary.RedistributeAncillaryFiles(self)
 
 
@@ -99,12 +132,10 @@ def CheckUidRanges(name: str, ranges: Sequence[Sequence[int]] | None) -> None:
 
     @raise errors.OpPrereqError: C{wrong_input}, naming parameter and range
     """
-    for low, high in ranges or ():
-        if not constants.UIDPOOL_UID_MIN <= low <= high <= constants.UIDPOOL_UID_MAX:
-            raise _Invalid(
-                f"{name}: {low}-{high} is no range of user ids between"
-                f" {constants.UIDPOOL_UID_MIN} and {constants.UIDPOOL_UID_MAX}"
-            )
+    try:
+        uidpool.CheckUidPool(ranges or ())
+    except errors.OpPrereqError as err:
+        raise _Invalid(f"{name}: {err.args[0]}") from err
 
 
 def ComputeUidPool(
@@ -137,17 +168,12 @@ def MergeTyped(
     @param what: for the message
     @raise errors.OpPrereqError: unknown parameter or wrong value
     """
-    typed = dict(changes)
-    try:
-        params.ForceDictType(typed, types)
-    except errors.TypeEnforcementError as err:
-        raise _Invalid(f"{what}: {err}") from err
-    return objects.FillDict(current, typed)
+    return objects.FillDict(current, base.ForceTypes(what, changes, types))
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What the checks decided; None = no change."""
+class ClusterChanges:
+    """What a request makes of the parameters of a cluster; None = no change."""
 
     beparams: dict[str, Any] | None
     nicparams: dict[str, Any] | None
@@ -155,8 +181,112 @@ class _Plan:
     hvparams: dict[str, dict[str, Any]] | None
     os_hvp: dict[str, dict[str, dict[str, Any]]] | None
     enabled_hypervisors: list[str] | None
+    uid_pool: list[list[int]] | None
+    maintain_node_health: bool | None
     candidate_pool_size: int | None
-    uid_pool: list[list[int]]
+
+    def Apply(self, cluster: objects.Cluster) -> None:
+        """Make the changes in an object of the cluster."""
+        for name in ("beparams", "nicparams", "diskparams"):
+            values = getattr(self, name)
+            if values is not None:
+                getattr(cluster, name)[constants.PP_DEFAULT] = values
+        for name in (
+            "hvparams",
+            "os_hvp",
+            "enabled_hypervisors",
+            "uid_pool",
+            "maintain_node_health",
+            "candidate_pool_size",
+        ):
+            value = getattr(self, name)
+            if value is not None:
+                setattr(cluster, name, value)
+
+
+def ComputeClusterChanges(cluster: objects.Cluster, op: Any) -> ClusterChanges:
+    """What a request makes of a cluster as it is; pure.
+
+    @param op: C{OpClusterSetParams} whose arguments were checked
+    @raise errors.OpPrereqError: C{wrong_input}, naming parameter and value
+    """
+    new_be = new_nic = new_disk = uid_pool = None
+    default = constants.PP_DEFAULT
+    if op.beparams:
+        new_be = MergeTyped(
+            cluster.beparams[default], op.beparams, constants.BES_PARAMETER_TYPES, "beparams"
+        )
+    if op.nicparams:
+        new_nic = MergeTyped(
+            cluster.nicparams[default], op.nicparams, constants.NICS_PARAMETER_TYPES, "nicparams"
+        )
+    if op.diskparams:
+        new_disk = MergeTyped(
+            cluster.diskparams[default], op.diskparams, constants.DPS_PARAMETER_TYPES, "diskparams"
+        )
+        try:
+            objects.Disk.CheckParameterSyntax(new_disk)
+        except errors.ConfigurationError as err:
+            raise _Invalid(f"diskparams: {err}") from err
+    if not (op.uid_pool is None and op.add_uids is None and op.remove_uids is None):
+        # Else it stays as it is, whatever older versions let it be.
+        uid_pool = ComputeUidPool(cluster.uid_pool or [], op.uid_pool, op.add_uids, op.remove_uids)
+    return ClusterChanges(
+        beparams=new_be,
+        nicparams=new_nic,
+        diskparams=new_disk,
+        hvparams=_ComputeHvParams(cluster, op),
+        os_hvp=_ComputeOsHvp(cluster, op),
+        enabled_hypervisors=op.enabled_hypervisors,
+        uid_pool=uid_pool,
+        maintain_node_health=op.maintain_node_health,
+        candidate_pool_size=op.candidate_pool_size,
+    )
+
+
+def _CheckHypervisorName(what: str, kind: str) -> None:
+    if kind not in constants.HYPER_TYPES:
+        raise _Invalid(
+            f"{what}: unknown hypervisor {kind!r}; there are"
+            f" {', '.join(sorted(constants.HYPER_TYPES))}"
+        )
+
+
+def _GetTouched(op: Any) -> set[str]:
+    """The hypervisors whose parameters are to be checked."""
+    return {*(op.hvparams or {}), *(op.enabled_hypervisors or ())}
+
+
+def _ComputeHvParams(cluster: objects.Cluster, op: Any) -> dict[str, dict[str, Any]] | None:
+    changes: Mapping[str, Mapping[str, Any]] = op.hvparams or {}
+    touched = _GetTouched(op)
+    for kind in touched:
+        _CheckHypervisorName("hvparams", kind)
+    if not touched:
+        return None
+    new = copy.deepcopy(dict(cluster.hvparams))
+    for kind in sorted(touched):
+        current = objects.FillDict(constants.HVC_DEFAULTS[kind], new.get(kind, {}))
+        new[kind] = MergeTyped(
+            current, changes.get(kind, {}), constants.HVS_PARAMETER_TYPES, f"hvparams {kind}"
+        )
+    return new
+
+
+def _ComputeOsHvp(cluster: objects.Cluster, op: Any) -> dict[str, dict[str, dict[str, Any]]] | None:
+    if not op.os_hvp:
+        return None
+    new = copy.deepcopy(dict(cluster.os_hvp))
+    for os_name, per_hv in op.os_hvp.items():
+        for kind, changes in per_hv.items():
+            _CheckHypervisorName(f"os_hvp of {os_name}", kind)
+            new.setdefault(os_name, {})[kind] = MergeTyped(
+                new.get(os_name, {}).get(kind, {}),
+                changes,
+                constants.HVS_PARAMETER_TYPES,
+                f"os_hvp {os_name} {kind}",
+            )
+    return new
 
 
 class LUClusterSetParams(base.LogicalUnit):
@@ -174,7 +304,8 @@ class LUClusterSetParams(base.LogicalUnit):
                 raise _Invalid(f"candidate_pool_size: {size!r} is no number") from err
             if self.op.candidate_pool_size < 1:
                 raise _Invalid(f"candidate_pool_size must be at least 1, not {size}")
-        for name in ("uid_pool", "add_uids", "remove_uids"):
+        # What is to be removed need only be there: older versions checked nothing.
+        for name in ("uid_pool", "add_uids"):
             CheckUidRanges(name, getattr(self.op, name))
         enabled = self.op.enabled_hypervisors
         if enabled is not None:
@@ -199,45 +330,10 @@ class LUClusterSetParams(base.LogicalUnit):
     def CheckPrereq(self) -> None:
         cluster = self.cfg.GetClusterInfo()
         self._CheckVolumeGroup()
-        default = constants.PP_DEFAULT
-        new_be = new_nic = new_disk = None
-        if self.op.beparams:
-            new_be = MergeTyped(
-                cluster.beparams[default],
-                self.op.beparams,
-                constants.BES_PARAMETER_TYPES,
-                "beparams",
-            )
-        if self.op.nicparams:
-            new_nic = MergeTyped(
-                cluster.nicparams[default],
-                self.op.nicparams,
-                constants.NICS_PARAMETER_TYPES,
-                "nicparams",
-            )
-            self._CheckNics(new_nic)
-        if self.op.diskparams:
-            new_disk = MergeTyped(
-                cluster.diskparams[default],
-                self.op.diskparams,
-                constants.DPS_PARAMETER_TYPES,
-                "diskparams",
-            )
-        new_hv, touched = self._ComputeHvParams(cluster)
-        new_os_hvp = self._ComputeOsHvp(cluster, new_hv or cluster.hvparams)
-        self._Validate(new_hv or cluster.hvparams, touched)
-        self.plan = _Plan(
-            beparams=new_be,
-            nicparams=new_nic,
-            diskparams=new_disk,
-            hvparams=new_hv,
-            os_hvp=new_os_hvp,
-            enabled_hypervisors=self.op.enabled_hypervisors,
-            candidate_pool_size=self.op.candidate_pool_size,
-            uid_pool=ComputeUidPool(
-                cluster.uid_pool or [], self.op.uid_pool, self.op.add_uids, self.op.remove_uids
-            ),
-        )
+        changes = ComputeClusterChanges(cluster, self.op)
+        if changes.nicparams is not None:
+            self._CheckNics(changes.nicparams)
+        self._CheckHypervisors(cluster, changes)
 
     def _CheckVolumeGroup(self) -> None:
         if self.op.vg_name is None:
@@ -290,54 +386,21 @@ class LUClusterSetParams(base.LogicalUnit):
         if problems:
             raise _Invalid("nicparams: with these, " + "; ".join(problems))
 
-    def _ComputeHvParams(
-        self, cluster: objects.Cluster
-    ) -> tuple[dict[str, dict[str, Any]] | None, set[str]]:
-        """New parameters of all hypervisors, None if unchanged; and the hypervisors to check."""
-        changes: Mapping[str, Mapping[str, Any]] = self.op.hvparams or {}
-        for kind in changes:
-            if kind not in constants.HYPER_TYPES:
-                raise _Invalid(f"hvparams: unknown hypervisor {kind!r}")
-        touched = {*changes, *(self.op.enabled_hypervisors or ())}
-        if not touched:
-            return None, touched
-        new = copy.deepcopy(dict(cluster.hvparams))
-        for kind in touched:
-            current = objects.FillDict(constants.HVC_DEFAULTS[kind], new.get(kind, {}))
-            new[kind] = MergeTyped(
-                current, changes.get(kind, {}), constants.HVS_PARAMETER_TYPES, f"hvparams {kind}"
-            )
-        return new, touched
-
-    def _ComputeOsHvp(
-        self, cluster: objects.Cluster, new_hv: Mapping[str, Mapping[str, Any]]
-    ) -> dict[str, dict[str, dict[str, Any]]] | None:
-        if not self.op.os_hvp:
-            return None
-        new = copy.deepcopy(dict(cluster.os_hvp))
-        for os_name, per_hv in self.op.os_hvp.items():
-            for kind, changes in per_hv.items():
-                if kind not in constants.HYPER_TYPES:
-                    raise _Invalid(f"os_hvp of {os_name}: unknown hypervisor {kind!r}")
-                merged = MergeTyped(
-                    new.get(os_name, {}).get(kind, {}),
-                    changes,
-                    constants.HVS_PARAMETER_TYPES,
-                    f"os_hvp {os_name} {kind}",
-                )
-                new.setdefault(os_name, {})[kind] = merged
-                filled = objects.FillDict(new_hv.get(kind, {}), merged)
-                self._CheckHypervisor(kind, filled, f"os_hvp {os_name}")
-        return new
-
-    def _Validate(self, new_hv: Mapping[str, Mapping[str, Any]], touched: set[str]) -> None:
-        enabled = self.op.enabled_hypervisors or self.cfg.GetClusterInfo().enabled_hypervisors
-        for kind in sorted(touched):
-            # What is not enabled need not be installed on any node.
+    def _CheckHypervisors(self, cluster: objects.Cluster, changes: ClusterChanges) -> None:
+        new_hv = cluster.hvparams if changes.hvparams is None else changes.hvparams
+        # What is not enabled need not be installed on any node.
+        enabled = self.op.enabled_hypervisors or cluster.enabled_hypervisors
+        for kind in sorted(_GetTouched(self.op)):
             self._CheckHypervisor(kind, new_hv[kind], "hvparams", remote=kind in enabled)
+        for os_name, per_hv in (self.op.os_hvp or {}).items():
+            assert changes.os_hvp is not None
+            for kind in per_hv:
+                defaults = objects.FillDict(constants.HVC_DEFAULTS[kind], new_hv.get(kind, {}))
+                filled = objects.FillDict(defaults, changes.os_hvp[os_name][kind])
+                self._CheckHypervisor(kind, filled, f"os_hvp {os_name}", remote=kind in enabled)
 
     def _CheckHypervisor(
-        self, kind: str, filled: Mapping[str, Any], what: str, remote: bool = True
+        self, kind: str, filled: Mapping[str, Any], what: str, remote: bool
     ) -> None:
         try:
             hvparams.CheckParameterSyntax(kind, filled)
@@ -356,36 +419,88 @@ class LUClusterSetParams(base.LogicalUnit):
                 )
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
-        cluster = self.cfg.GetClusterInfo()
-        if self.op.vg_name is not None:
-            new_name = self.op.vg_name or None
-            if new_name == cluster.volume_group_name:
-                feedback_fn("Cluster LVM configuration already in desired state, not changing")
-            cluster.volume_group_name = new_name
-        plan = self.plan
-        if plan.hvparams is not None:
-            cluster.hvparams = plan.hvparams
-        if plan.os_hvp is not None:
-            cluster.os_hvp = plan.os_hvp
-        if plan.enabled_hypervisors is not None:
-            cluster.enabled_hypervisors = plan.enabled_hypervisors
-        for name in ("beparams", "nicparams", "diskparams"):
-            values = getattr(plan, name)
-            if values is not None:
-                getattr(cluster, name)[constants.PP_DEFAULT] = values
-        if self.op.maintain_node_health is not None:
-            cluster.maintain_node_health = self.op.maintain_node_health
-        cluster.uid_pool = plan.uid_pool
-        if plan.candidate_pool_size is not None:
-            cluster.candidate_pool_size = plan.candidate_pool_size
-        self.cfg.Update(cluster, feedback_fn)
-        if plan.candidate_pool_size is not None:
-            candidates.AdjustCandidatePool(self)
+        vg_name = self.op.vg_name
+        if vg_name is not None and (vg_name or None) == self.cfg.GetVGName():
+            feedback_fn("Cluster LVM configuration already in desired state, not changing")
+        if self.op.candidate_pool_size is not None:
+            # Before saving, which checks the size of the pool.
+            candidates.AdjustCandidatePool(self, pool_size=self.op.candidate_pool_size)
+
+        def Change(cluster: objects.Cluster) -> None:
+            # From the cluster as it is now: others may have changed it since the checks.
+            ComputeClusterChanges(cluster, self.op).Apply(cluster)
+            if vg_name is not None:
+                cluster.volume_group_name = vg_name or None
+
+        UpdateCluster(self, Change, feedback_fn)
+
+
+class LUClusterRename(base.LogicalUnit):
+    """Give the cluster another name and the address that this name has."""
+
+    HPATH = "cluster-rename"
+    HTYPE = constants.HTYPE_CLUSTER
+    REQ_BGL = True
+
+    def BuildHooksEnv(self) -> base.HooksEnv:
+        env = {"OP_TARGET": self.cfg.GetClusterName(), "NEW_NAME": self.op.name}
+        return env, [self.cfg.GetMasterNode()], self.cfg.GetNodeList()
+
+    def CheckPrereq(self) -> None:
+        host = net.GetHostInfo(self.op.name)
+        self.op.name, self.ip = host.name, host.ip
+        old_ip = self.cfg.GetMasterIP()
+        if (host.name, host.ip) == (self.cfg.GetClusterName(), old_ip):
+            raise _Invalid(
+                f"name: the cluster is called {host.name}, with the address {host.ip}, already"
+            )
+        if host.ip != old_ip and net.TcpPing(
+            host.ip, constants.DEFAULT_NODED_PORT, live_port_needed=pathutils.IsVirtual()
+        ):
+            raise errors.OpPrereqError(
+                f"name: the address {host.ip} of {host.name} answers, so it is in use",
+                errors.ECODE_NOTUNIQUE,
+            )
+
+    def Exec(self, feedback_fn: base.FeedbackFn) -> None:
+        master = self.cfg.GetMasterNode()
+        try:
+            result = self.rpc.call_node_stop_master(master, False)
+            result.Raise("Could not take down the master's address")
+            UpdateCluster(self, self._Change, feedback_fn)
+            self._RewriteKnownHosts()
+        finally:
+            # With the old address or the new one: the cluster must be reachable.
+            result = self.rpc.call_node_start_master(master, False, False)
+            if result.fail_msg:
+                self.LogWarning(
+                    "The master's address could not be brought up on %s: %s",
+                    master,
+                    result.fail_msg,
+                    hint="Restart the master daemon on it, which brings the address up",
+                )
+
+    def _Change(self, cluster: objects.Cluster) -> None:
+        cluster.cluster_name = self.op.name
+        cluster.master_ip = self.ip
+
+    def _RewriteKnownHosts(self) -> None:
+        """The name in the file is what all connections between nodes ask for."""
+        if not self.cfg.GetHostKey():
+            return
+        path = pathutils.SSH_KNOWN_HOSTS_FILE
+        try:
+            ssh.WriteKnownHostsFile(self.cfg, path, self.context.runtime)
+        except OSError as err:
+            self.LogWarning("%s could not be written: %s", path, err)
+            return
+        ancillary.RedistributeAncillaryFiles(self, paths=[path])
 
 
 LOGICAL_UNITS: Final = {
     opcodes.OpClusterPostInit: LUClusterPostInit,
     opcodes.OpClusterDestroy: LUClusterDestroy,
     opcodes.OpClusterRedistConf: LUClusterRedistConf,
+    opcodes.OpClusterRename: LUClusterRename,
     opcodes.OpClusterSetParams: LUClusterSetParams,
 }

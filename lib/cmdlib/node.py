@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .. import constants, errors, locking, objects, opcodes, pathutils
-from ..utils import io, net
+from ..utils import net
+from ..utils.rollback import Rollback
 from . import ancillary, base, candidates, hooks
 
 
@@ -34,6 +35,9 @@ class LUNodeAdd(base.LogicalUnit):
         return env, nodes, sorted({*nodes, self.op.node_name})
 
     def CheckPrereq(self) -> None:
+        if self.op.readd:
+            # It may be named by its UUID.
+            self.op.node_name = self.cfg.ExpandNodeName(self.op.node_name) or self.op.node_name
         host = net.GetHostInfo(self.op.node_name)
         name = self.op.node_name = host.name
         primary_ip = self.op.primary_ip = host.ip
@@ -54,6 +58,12 @@ class LUNodeAdd(base.LogicalUnit):
         if self.op.readd and name not in nodes:
             raise errors.OpPrereqError(
                 f"Node {name} is not in the cluster; add it without --readd", errors.ECODE_NOENT
+            )
+        if name == self.cfg.GetMasterNode():
+            raise errors.OpPrereqError(
+                f"Node {name} is the master, which can not be set up again: make another node the"
+                " master first",
+                errors.ECODE_INVAL,
             )
         self._CheckAddresses(nodes)
         self._CheckHoming(nodes[self.cfg.GetMasterNode()])
@@ -125,38 +135,43 @@ class LUNodeAdd(base.LogicalUnit):
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         node = self.new_node
-        if self.op.readd:
-            # First of all: an offline node would not be asked anything below.
-            node.drained = node.offline = False
-            node.master_candidate = self.master_candidate
-            node.primary_ip = self.op.primary_ip
-            self.cfg.Update(node, feedback_fn)
-            self.LogInfo("Setting up node %s again", node.name)
-        if self.master_candidate:
-            self.LogInfo("Node will be a master candidate")
-        # Until it is in the configuration, the node is known by its address only.
-        self._CheckVersion(node.name)
-        self._ShipSshKeys(node.name)
+        with Rollback(feedback_fn) as undo:
+            if self.op.readd:
+                undo.Add("give the node its former role", self._Restore, node, node.Copy())
+                # First of all: an offline node would not be asked anything below.
+                node.drained = node.offline = False
+                node.master_candidate = self.master_candidate
+                node.primary_ip = self.op.primary_ip
+                self.cfg.Update(node, feedback_fn)
+                self.LogInfo("Setting up node %s again", node.name)
+            if self.master_candidate:
+                self.LogInfo("Node will be a master candidate")
+            self._CheckVersion(node)
+            self._ShipSshKeys(node.name)
+            self._CheckSecondaryIp(node)
+            self._CheckAccess(node.name, feedback_fn)
+            undo.Commit()
+        # Only what has passed all checks is made known to the other nodes.
         if self.cfg.GetClusterInfo().modify_etc_hosts:
-            net.AddHostToEtcHosts(node.name)
-        self._CheckSecondaryIp(node)
-        self._CheckAccess(node.name, feedback_fn)
-        ancillary.RedistributeAncillaryFiles(self, [node.name])
+            short_name = node.name.partition(".")[0]
+            net.SetEtcHostsEntry(pathutils.ETC_HOSTS, node.primary_ip, node.name, [short_name])
+        ancillary.RedistributeAncillaryFiles(self, {node.name: node.primary_ip})
         if self.op.readd:
             self.context.ReaddNode(node)
             if not node.master_candidate:
-                result = self.rpc.call_node_demote_from_mc(node.name)
-                if result.fail_msg:
-                    self.LogWarning(
-                        "Node %s could not drop its old configuration: %s",
-                        node.name,
-                        result.fail_msg,
-                    )
+                _Demote(self, node.name)
         else:
             self.context.AddNode(node, self.proc.GetECId())
 
-    def _CheckVersion(self, name: str) -> None:
-        result = self.rpc.call_version([name])[name]
+    def _Restore(self, node: objects.Node, before: objects.Node) -> None:
+        for name in ("drained", "offline", "master_candidate", "primary_ip"):
+            setattr(node, name, getattr(before, name))
+        self.cfg.Update(node)
+
+    def _CheckVersion(self, node: objects.Node) -> None:
+        name = node.name
+        # Until it is in the configuration, the node is known by its address only.
+        result = self.rpc.call_version([name], address_list=[node.primary_ip])[name]
         result.Raise(f"Node {name} can not tell its version")
         if result.payload != constants.PROTOCOL_VERSION:
             raise errors.OpExecError(
@@ -180,7 +195,7 @@ class LUNodeAdd(base.LogicalUnit):
         ]
         files = self.context.runtime.files
         # A kind of key that this host does not have travels as empty text.
-        keys = [io.ReadFile(path) if files.exists(path) else "" for path in paths]
+        keys = [files.read(path).decode() if files.exists(path) else "" for path in paths]
         self.rpc.call_node_add(name, *keys).Raise(f"Node {name} did not take the SSH keys")
 
     def _CheckSecondaryIp(self, node: objects.Node) -> None:
@@ -202,7 +217,7 @@ class LUNodeAdd(base.LogicalUnit):
         checks = {constants.NV_NODELIST: [name]}
         result = self.rpc.call_node_verify([master], checks, self.cfg.GetClusterName())[master]
         result.Raise(f"The master can not check the way to node {name}")
-        failures = result.payload[constants.NV_NODELIST]
+        failures = result.payload.get(constants.NV_NODELIST) or {}
         for node, message in failures.items():
             feedback_fn(f"The way from the master to node {node}: {message}")
         if failures:
@@ -249,7 +264,9 @@ class LUNodeRemove(base.LogicalUnit):
         node = base.GetNode(self, name)
         self.context.RemoveNode(name)
         hooks.RunPostHooks(self, [name])
-        result = self.rpc.call_node_leave_cluster(node.name, bool(cluster.modify_ssh_setup))
+        result = self.rpc.call_node_leave_cluster(
+            name, bool(cluster.modify_ssh_setup), address_list=[node.primary_ip]
+        )
         if result.fail_msg:
             self.LogWarning(
                 "Node %s could not clean itself: %s",
@@ -258,11 +275,20 @@ class LUNodeRemove(base.LogicalUnit):
                 hint=f"Remove {pathutils.DATA_DIR} there by hand and stop its daemons",
             )
         if cluster.modify_etc_hosts:
-            net.RemoveHostFromEtcHosts(name)
+            # Without asking the resolver: the name may be gone from there already.
+            for entry in (name, name.partition(".")[0]):
+                net.RemoveEtcHostsEntry(pathutils.ETC_HOSTS, entry)
             ancillary.RedistributeAncillaryFiles(self)
 
 
 # Roles
+
+
+def _Demote(lu: base.LogicalUnit, name: str) -> None:
+    """Let a node that is no master candidate drop its copy of the configuration."""
+    result = lu.rpc.call_node_demote_from_mc(name)
+    if result.fail_msg:
+        lu.LogWarning("Node %s could not drop its configuration: %s", name, result.fail_msg)
 
 
 @dataclass(frozen=True)
@@ -404,20 +430,23 @@ class LUNodeSetParams(base.LogicalUnit):
         name = self.op.node_name
         node = base.GetNode(self, name)
         change = self.change
-        was_candidate = bool(node.master_candidate)
+        was_candidate, was_offline = bool(node.master_candidate), bool(node.offline)
         node.master_candidate = change.master_candidate
         node.offline = change.offline
         node.drained = change.drained
         if self.lock_all:
             # Before saving, which checks the size of the pool.
             candidates.AdjustCandidatePool(self, [name])
-        if change.demote and not change.offline:
-            result = self.rpc.call_node_demote_from_mc(name)
-            if result.fail_msg:
-                self.LogWarning("Node %s could not demote itself: %s", name, result.fail_msg)
+        # Before the calls: what is stored as offline is not asked.
         self.cfg.Update(node, feedback_fn)
+        if change.demote and not change.offline:
+            _Demote(self, name)
         if change.demote or change.master_candidate != was_candidate:
             self.context.ReaddNode(node)
+        back = was_offline and not change.offline
+        if back or (change.master_candidate and not was_candidate):
+            # RC1; who was away has missed what was sent meanwhile.
+            ancillary.RedistributeAncillaryFiles(self, only=[name])
         return list(change.result)
 
 

@@ -87,17 +87,15 @@ class LUBackupQuery(base.NoHooksLU):
     """The exports on each node; False for a node that did not answer."""
 
     def ExpandNames(self) -> None:
-        # Nothing is changed and nothing computed from it: an unlocked look is as good as a locked
-        # one the moment the answer is on its way.
-        self.nodes = base.GetWantedNodes(self, self.op.nodes) if self.op.nodes else None
-        self.needed_locks = {}
+        names = base.GetWantedNodes(self, self.op.nodes) if self.op.nodes else locking.ALL_SET
+        self.needed_locks = {locking.LEVEL_NODE: names}
         self.share_locks[locking.LEVEL_NODE] = 1
 
     def CheckPrereq(self) -> None:
         """Nothing to check."""
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> dict[str, Any]:
-        nodes = self.nodes if self.nodes is not None else text.NiceSort(self.cfg.GetNodeList())
+        nodes = text.NiceSort(self.acquired_locks[locking.LEVEL_NODE])
         results = self.rpc.call_export_list(nodes)
         return {
             name: False if result.fail_msg else result.payload for name, result in results.items()

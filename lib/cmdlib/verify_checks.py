@@ -79,6 +79,12 @@ class State:
         found = self.answers[name].get(constants.NV_INSTANCELIST)
         return found if isinstance(found, list) else []
 
+    def FreeMemoryOf(self, name: str) -> int | None:
+        """MiB of memory free on a node; None if it can not tell, which is a problem of its own."""
+        info = self.answers[name].get(constants.NV_HVINFO) if self.IsUp(name) else None
+        free = info.get("memory_free") if isinstance(info, dict) else None
+        return free if isinstance(free, int) else None
+
     def VolumesOn(self, name: str) -> Mapping[str, Any] | None:
         """Logical volumes on a node; None if it can not tell."""
         if not self.IsUp(name):
@@ -145,14 +151,16 @@ def _CheckRelease(name: str, answer: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _CheckHypervisors(name: str, answer: Mapping[str, Any]) -> Iterator[Problem]:
     verified = answer.get(constants.NV_HYPERVISOR)
-    for kind, message in sorted((verified or {}).items()):
+    if not isinstance(verified, dict):
+        verified = {"(all)": f"the node did not check it, but said {verified!r}"}
+    for kind, message in sorted(verified.items()):
         if message is not None:
             yield Problem(constants.CV_ENODEHV, name, f"Hypervisor {kind}: {message}")
     setup = answer.get(constants.NV_NODESETUP)
-    if setup is None:
+    if not isinstance(setup, list):
         setup = ["the node did not check it"]
     if setup:
-        yield Problem(constants.CV_ENODESETUP, name, f"Node setup: {'; '.join(setup)}")
+        yield Problem(constants.CV_ENODESETUP, name, f"Node setup: {'; '.join(map(str, setup))}")
 
 
 def _CheckNetwork(state: State, name: str, answer: Mapping[str, Any]) -> Iterator[Problem]:
@@ -200,9 +208,10 @@ def _CheckVolumeGroup(vg_name: str, name: str, answer: Mapping[str, Any]) -> Ite
             f" {constants.MIN_VG_SIZE} are needed",
         )
     volumes = answer.get(constants.NV_PVLIST)
-    if volumes is None:
+    if not isinstance(volumes, list):
         yield Problem(constants.CV_ENODELVM, name, "The node can not list its physical volumes")
-    for _, pv_name, owner in volumes or ():
+        return
+    for _, pv_name, owner in volumes:
         if ":" in pv_name:
             yield Problem(
                 constants.CV_ENODELVM,
@@ -402,11 +411,8 @@ def CheckNPlusOne(state: State) -> Iterator[Problem]:
             pair = (secondary, instance.primary_node)
             needed[pair] = needed.get(pair, 0) + backend[constants.BE_MEMORY]
     for (node, peer), memory in sorted(needed.items()):
-        if not state.IsUp(node):
-            # That it is gone has been reported; how much memory it had is not known.
-            continue
-        free = (state.answers[node].get(constants.NV_HVINFO) or {}).get("memory_free", 0)
-        if memory > free:
+        free = state.FreeMemoryOf(node)
+        if free is not None and memory > free:
             yield Problem(
                 constants.CV_ENODEN1,
                 node,

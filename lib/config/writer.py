@@ -401,18 +401,21 @@ class ConfigWriter(ConfigReader):
         if self._store.Get(key) is None:
             raise errors.ConfigurationError(f"Unknown {key.kind} '{key.name}'")
 
-    def MaintainCandidatePool(self, exceptions: Iterable[str] | None = None) -> list[objects.Node]:
+    def MaintainCandidatePool(
+        self, exceptions: Iterable[str] | None = None, pool_size: int | None = None
+    ) -> list[objects.Node]:
         """Promote nodes until there are enough master candidates; never demotes.
 
         @param exceptions: names of nodes to leave alone, and not to count
+        @param pool_size: how many are enough; default: what the cluster says
         @return: the nodes that were promoted, to be sent the job queue
         """
         excepted = frozenset(exceptions or ())
         promoted: list[objects.Node] = []
         with self._engine.Transaction() as pending:
-            stats = verify.GetCandidateStats(
-                self._store.nodes.values(), self._store.cluster.candidate_pool_size, excepted
-            )
+            if pool_size is None:
+                pool_size = self._store.cluster.candidate_pool_size
+            stats = verify.GetCandidateStats(self._store.nodes.values(), pool_size, excepted)
             names = [
                 node.name
                 for node in self._store.nodes.values()

@@ -157,21 +157,57 @@ class TestRedistribution:
         files = world.runtime.files
         for path in (pathutils.RAPI_CERT_FILE, pathutils.CONFD_HMAC_KEY, pathutils.ETC_HOSTS):
             files.write(path, b"x")
-        files.write(pathutils.ANCILLARY_LIST_FILE, b"# ours\n/etc/motd\nrelative\n/etc/gone\n")
-        files.write("/etc/motd", b"x")
+        motd = pathutils.LocalPath("/etc/motd")
+        listed = [
+            "# ours",
+            "/etc/motd",
+            "relative",
+            "/etc/gone",
+            "/etc/../etc/motd",
+            # These are sent by other ways, and to others.
+            pathutils.CLUSTER_CONF_FILE,
+            pathutils.NODED_CERT_FILE,
+        ]
+        files.write(pathutils.ANCILLARY_LIST_FILE, "\n".join(listed).encode())
+        files.write(motd, b"x")
+        files.write(pathutils.NODED_CERT_FILE, b"x")
         obj = world.cfg.GetClusterInfo()
         obj.modify_etc_hosts = True
-        assert ancillary.GetAncillaryFiles(obj, world.runtime) == sorted(
-            [
-                pathutils.RAPI_CERT_FILE,
-                pathutils.CONFD_HMAC_KEY,
-                pathutils.ETC_HOSTS,
-                pathutils.ANCILLARY_LIST_FILE,
-                "/etc/motd",
-            ]
-        )
+        # The list comes first: nodes take nothing that is not in their copy of it.
+        assert ancillary.GetAncillaryFiles(obj, [], world.runtime) == [
+            pathutils.ANCILLARY_LIST_FILE,
+            *sorted(
+                [pathutils.RAPI_CERT_FILE, pathutils.CONFD_HMAC_KEY, pathutils.ETC_HOSTS, motd]
+            ),
+        ]
         obj.modify_etc_hosts = False
-        assert pathutils.ETC_HOSTS not in ancillary.GetAncillaryFiles(obj, world.runtime)
+        assert pathutils.ETC_HOSTS not in ancillary.GetAncillaryFiles(obj, [], world.runtime)
+
+    def test_vnc_password_files(self, world):
+        """PR2: those of the cluster, of an OS and of every instance."""
+        obj = world.cfg.GetClusterInfo()
+        obj.enabled_hypervisors = ["kvm"]
+        obj.hvparams["kvm"]["vnc_password_file"] = "/etc/ganeti/vnc-all"
+        obj.os_hvp = {"noop": {"kvm": {"vnc_password_file": "/etc/ganeti/vnc-noop"}}}
+        instance = config_fake.NewInstance(
+            "inst1.example.com",
+            NODE1,
+            hypervisor="kvm",
+            hvparams={"vnc_password_file": "/etc/ganeti/vnc-inst1"},
+        )
+        paths = [pathutils.LocalPath(f"/etc/ganeti/vnc-{name}") for name in ("all", "inst1", "noop")]
+        for path in paths:
+            world.runtime.files.write(path, b"x")
+        assert ancillary.GetAncillaryFiles(obj, [instance], world.runtime) == paths
+
+    def test_unreadable_file(self, world, monkeypatch):
+        def Upload(names, path, address_list=None):
+            raise IsADirectoryError(21, "Is a directory", path)
+
+        world.runtime.files.write(pathutils.CONFD_HMAC_KEY, b"x")
+        monkeypatch.setattr(world.rpc, "call_upload_file", Upload)
+        world.Run(opcodes.OpClusterRedistConf())
+        assert any("Is a directory" in line for line in world.log)
 
     def test_redistribute(self, world):
         world.runtime.files.write(pathutils.CONFD_HMAC_KEY, b"x")
