@@ -26,6 +26,7 @@ from . import (
     serializer,
     ssconf,
     ssh,
+    uidpool,
 )
 from .utils import io, net, params, process, retry, x509
 from .utils.rollback import Rollback
@@ -163,6 +164,9 @@ def CheckInitSyntax(ip: InitParams) -> InitParams:
         raise _Prereq(
             f"File storage directory {ip.file_storage_dir!r} must be an absolute, normalized path"
         )
+    if not re.fullmatch(r"[^/\s]{1,15}", ip.master_netdev) or ip.master_netdev in (".", ".."):
+        raise _Prereq(f"Master network device {ip.master_netdev!r} is no name of a device")
+    uidpool.CheckUidPool(ip.uid_pool)
     unknown = [kind for kind in ip.hvparams if kind not in constants.HYPER_TYPES]
     if unknown:
         raise _Prereq(f"Parameters for unknown hypervisor {unknown[0]!r}")
@@ -316,13 +320,17 @@ def InitCluster(
         for name in ("ganeti-noded", "ganeti-confd"):
             feedback_fn(f"Starting {name}")
             undo.Add(f"stop {name}", _StopDaemon, name)
+            # One that runs already holds the secrets of before.
+            _StopDaemon(name)
             _StartDaemon(name)
         rpc.Init()
         undo.Add("close connections", rpc.Shutdown)
         WaitForNodeDaemon(place.node_name, place.primary_ip, rt)
         if ip.modify_etc_hosts:
             net.AddHostToEtcHosts(place.node_name)
-        host_key = _SetupSsh(place.cluster_name, rt) if ip.modify_ssh_setup else ""
+        if ip.modify_ssh_setup:
+            _SetupUserKey(rt)
+        host_key = _SetupKnownHosts(place.cluster_name, ip.modify_ssh_setup, rt)
         feedback_fn("Writing the configuration")
         _WriteConfiguration(ip, place, host_key, rt)
         feedback_fn("Starting the master daemon")
@@ -394,11 +402,8 @@ def WaitForNodeDaemon(
         )
 
 
-def _SetupSsh(cluster_name: str, rt: runtime.Runtime) -> str:
-    """Give root a key that all nodes accept.
-
-    @return: the base64 part of this host's RSA key, for the configuration
-    """
+def _SetupUserKey(rt: runtime.Runtime) -> None:
+    """Give root a key that all nodes accept."""
     private, public, authorized = ssh.GetUserFiles(constants.GANETI_RUNAS, mkdir=True)
     for path in (private, public):
         if rt.files.exists(path):
@@ -409,14 +414,26 @@ def _SetupSsh(cluster_name: str, rt: runtime.Runtime) -> str:
     if result.failed:
         raise errors.OpExecError(f"Could not make an SSH key: {result.output.strip()}")
     ssh.AddAuthorizedKey(authorized, io.ReadFile(public))
-    host_key = io.ReadFile(pathutils.SSH_HOST_RSA_PUB).split()
+
+
+def _SetupKnownHosts(cluster_name: str, needed: bool, rt: runtime.Runtime) -> str:
+    """Write down the key by which SSH clients know all nodes of the cluster.
+
+    @param needed: False = this host may do without an SSH server, as virtual nodes do
+    @return: the base64 part of this host's RSA key, for the configuration; empty if there is none
+    """
+    path = pathutils.SSH_HOST_RSA_PUB
+    if not rt.files.exists(path):
+        if needed:
+            raise errors.OpExecError(
+                f"This host has no {path}: install an SSH server, or use --no-ssh-init"
+            )
+        return ""
+    host_key = rt.files.read(path).decode().split()
     if len(host_key) < 2:
-        raise errors.OpExecError(f"{pathutils.SSH_HOST_RSA_PUB} is no SSH public key")
-    rt.files.write(
-        pathutils.SSH_KNOWN_HOSTS_FILE,
-        f"{cluster_name} ssh-rsa {host_key[1]}\n".encode(),
-        mode=0o600,
-    )
+        raise errors.OpExecError(f"{path} is no SSH public key")
+    content = ssh.FormatKnownHosts(cluster_name, [("ssh-rsa", host_key[1])])
+    rt.files.write(pathutils.SSH_KNOWN_HOSTS_FILE, content.encode(), mode=0o600)
     return host_key[1]
 
 
@@ -503,9 +520,7 @@ def SetupNodeDaemon(
         "cluster_name": cluster_name,
         "node_name": node,
         "protocol": constants.PROTOCOL_VERSION,
-        "files": {
-            name: rt.files.read(path).decode() for name, path in sorted(node_setup.FILES.items())
-        },
+        "files": {name: _ReadSecret(path, rt) for name, path in sorted(node_setup.FILES.items())},
     }
     runner = ssh.GetRunner(cluster_name)
     result = runner.Run(
@@ -523,6 +538,17 @@ def SetupNodeDaemon(
             f"Could not set up {node}: {result.fail_reason}: {result.output.strip()}"
         )
     WaitForNodeDaemon(node, rt=rt)
+
+
+def _ReadSecret(path: str, rt: runtime.Runtime) -> str:
+    """A file of the cluster's secrets; its last line is complete, be it supplied by a user."""
+    try:
+        content = rt.files.read(path).decode()
+    except FileNotFoundError as err:
+        raise errors.OpExecError(
+            f"{path} is missing: run this on the master, or make it with 'gnt-cluster renew-crypto'"
+        ) from err
+    return content if content.endswith("\n") else content + "\n"
 
 
 # The end
