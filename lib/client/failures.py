@@ -6,7 +6,7 @@ errors can be shown here are not imported for it: a listing that fails must not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from .. import constants, errors, luxi
@@ -34,7 +34,9 @@ def _Prereq(err: BaseException) -> str:
 
 def _HooksAbort(err: BaseException) -> str:
     lines = ["Failure: hooks execution failed:"]
-    results: Sequence[Any] = err.args[0] if err.args else ()
+    results: Any = err.args[0] if err.args else ()
+    if isinstance(results, str):
+        return f"{lines[0]}\n  {results}"
     for node, script, output in results:
         if output:
             lines.append(f"  node: {node}, script: {script}, output: {output}")

@@ -86,12 +86,12 @@ STORAGE_COLUMNS: Final = output.Columns(
 # Adding and removing
 
 
-_ADD_WARNING: Final = """\
--- WARNING --
-Performing this operation is going to replace the ssh daemon keypair
-on the target machine with the ones of the current one
-and grant full intra-cluster ssh root access to/from it
-"""
+_ADD_WARNING: Final = (
+    "-- WARNING -- \n"
+    "Performing this operation is going to replace the ssh daemon keypair\n"
+    "on the target machine with the ones of the current one\n"
+    "and grant full intra-cluster ssh root access to/from it\n"
+)
 
 
 def AddNode(opts: Any, args: list[str]) -> int:
