@@ -87,6 +87,10 @@ def JobQueueUpdate(
     _CheckQueueFile(path)
     content = _Decode(encoded)
     with _QueueLock(LOCK_TIMEOUT):
+        directory = os.path.dirname(path)
+        if directory != pathutils.QUEUE_DIR:
+            # A job that was archived before its copy came here.
+            rt.files.mkdir(directory, 0o750)
         rt.files.write(path, content)
 
 
@@ -102,7 +106,8 @@ def JobQueueRename(
 ) -> list[None]:
     """Rename files of the queue, making the directories of their new names.
 
-    What was renamed already is fine: the master may ask again.
+    What was renamed already, or never came here, is fine: so an error means that asking again may
+    help, and one missing file does not keep the others from being renamed.
 
     @raise errors.LockError: another process keeps the queue for too long
     @raise RPCFail: a path lies elsewhere
@@ -112,8 +117,10 @@ def JobQueueRename(
         _CheckQueueFile(new)
     with _QueueLock(LOCK_TIMEOUT):
         for old, new in renames:
-            if rt.files.exists(old) or not rt.files.exists(new):
+            if rt.files.exists(old):
                 rt.files.rename(old, new, mkdir=True)
+            elif not rt.files.exists(new):
+                logging.warning("There is no job file %s to be renamed to %s", old, new)
     return [None] * len(renames)
 
 

@@ -146,6 +146,7 @@ class QueuedJob:
     @ivar ops: its opcodes
     @ivar log_serial: serial of the last log entry
     @ivar lock_status: what locks it waits for, as text; in memory only
+    @ivar archived: its file is, or is about to be, in the archive
     @ivar ticket: number of its present stay in the queue of the workers; an older one is void
     @ivar claimed: the ticket of the worker that is at it, None if none is
     @ivar worker: identity of that worker's thread
@@ -154,6 +155,7 @@ class QueuedJob:
 
     __slots__ = (
         "__weakref__",
+        "archived",
         "claimed",
         "end_timestamp",
         "extra",
@@ -189,6 +191,7 @@ class QueuedJob:
         self.extra: dict[str, Any] = {}
         self.log_serial = 0
         self.lock_status: str | None = None
+        self.archived = False
         self.ticket = 0
         self.claimed: int | None = None
         self.worker = 0

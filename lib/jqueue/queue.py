@@ -74,6 +74,8 @@ class JobQueue:
         self._jobs: dict[int, QueuedJob] = {}
         #: Accepted, but not safe yet.
         self._arriving: dict[int, QueuedJob] = {}
+        #: Not in the queue any more, but their files may not be in the archive yet.
+        self._leaving: dict[int, QueuedJob] = {}
         #: Job -> jobs to queue when it has ended.
         self._dependents: dict[int, set[int]] = {}
         self._listeners = watch.ChangeListeners(self._rt)
@@ -174,13 +176,21 @@ class JobQueue:
         with self.mutex:
             return jstore.FormatNumber(self._last_id)
 
+    @staticmethod
+    def _PathUnlocked(job: QueuedJob) -> str:
+        return (jstore.GetArchivedJobPath if job.archived else jstore.GetJobPath)(job.id)
+
     def Persist(self, job: QueuedJob) -> store.Ticket:
         """Write the state of a job, synced and copied."""
-        return self._store.WriteDurably([(jstore.GetJobPath(job.id), self._Source(job))])
+        # Where it goes and when, in one step: once the store was asked to archive the job's file,
+        # no write may bring that back.
+        with self.mutex:
+            return self._store.WriteDurably([(self._PathUnlocked(job), self._Source(job))])
 
     def PersistLazily(self, job: QueuedJob) -> None:
         """Write the state of a job, some time soon."""
-        self._store.WriteLazily(jstore.GetJobPath(job.id), self._Source(job))
+        with self.mutex:
+            self._store.WriteLazily(self._PathUnlocked(job), self._Source(job))
 
     def NotifyChange(self, job: QueuedJob) -> None:
         """Tell those who wait for changes of a job."""
@@ -199,7 +209,7 @@ class JobQueue:
 
         @return: False if that one has ended already
         """
-        job = self._jobs.get(job_id) or self._arriving.get(job_id)
+        job = self._KnownUnlocked(job_id)
         if job is None or job.final:
             return False
         self._dependents.setdefault(job_id, set()).add(dependent.id)
@@ -228,7 +238,7 @@ class JobQueue:
     def GetJobStatus(self, job_id: int) -> str | None:
         """Status of a job, also of an archived one; None if there is none."""
         with self.mutex:
-            job = self._jobs.get(job_id) or self._arriving.get(job_id)
+            job = self._KnownUnlocked(job_id)
             if job is not None:
                 return job.CalcStatus()
         try:
@@ -236,6 +246,10 @@ class JobQueue:
             return QueuedJob.Restore(data, job_id).CalcStatus()
         except (FileNotFoundError, errors.JobFileCorrupted):
             return None
+
+    def _KnownUnlocked(self, job_id: int) -> QueuedJob | None:
+        """A job of the queue, or one on its way in or out."""
+        return self._jobs.get(job_id) or self._arriving.get(job_id) or self._leaving.get(job_id)
 
     def _FindUnlocked(self, job_id: object) -> QueuedJob | None:
         number = jstore.ParseJobId(job_id)
@@ -415,24 +429,29 @@ class JobQueue:
         """
         with self.mutex:
             archived = [job for job in jobs if job.final and job.id in self._jobs]
+            if not archived:
+                return 0
+            written = self._store.Rename(
+                [(jstore.GetJobPath(job.id), jstore.GetArchivedJobPath(job.id)) for job in archived]
+            )
             for job in archived:
-                del self._jobs[job.id]
-        if not archived:
-            return 0
-        renames = [
-            (jstore.GetJobPath(job.id), jstore.GetArchivedJobPath(job.id)) for job in archived
-        ]
+                job.archived = True
+                self._leaving[job.id] = self._jobs.pop(job.id)
+        back: list[QueuedJob] = []
         try:
-            self._store.Rename(renames).Wait()
+            written.Wait()
         except errors.JobQueueError as err:
             logging.error("Archiving failed: %s", err)
-            with self.mutex:
-                back = [job for job in archived if self._rt.files.exists(jstore.GetJobPath(job.id))]
-                self._jobs.update((job.id, job) for job in back)
-            return len(archived) - len(back)
+            back = [job for job in archived if self._rt.files.exists(jstore.GetJobPath(job.id))]
+        with self.mutex:
+            for job in archived:
+                del self._leaving[job.id]
+            for job in back:
+                job.archived = False
+                self._jobs[job.id] = job
         for job in archived:
             self.NotifyChange(job)
-        return len(archived)
+        return len(archived) - len(back)
 
     def AutoArchiveJobs(self, age: float, timeout: float) -> list[int]:
         """Archive jobs that ended long ago.
@@ -588,7 +607,7 @@ class JobQueue:
         with self.mutex:
             updates: list[replication.Change] = [
                 replication.Update(jstore.GetJobPath(job_id), job.Serialize())
-                for job_id, job in sorted(self._jobs.items())
+                for job_id, job in sorted({**self._jobs, **self._arriving}.items())
                 if include_final or not job.final
             ]
             serial = jstore.FormatNumber(self._last_id)
@@ -602,7 +621,7 @@ class JobQueue:
         """
         if node.name == self.context.cfg.GetMasterNode():
             raise errors.ProgrammerError("The master is no target of its own job queue")
-        self._replicator.RemoveTarget(node.name)
+        self._replicator.RemoveTarget(node.name, _NEW_TARGET_TIMEOUT)
         result = self.context.rpc.call_jobqueue_purge(node.name, address_list=[node.primary_ip])
         if result.fail_msg:
             logging.warning(
@@ -610,7 +629,12 @@ class JobQueue:
             )
         if not node.master_candidate:
             return
-        self._replicator.AddTarget(node.name, node.primary_ip, self._GetUpdates(True))
+
+        def _Add() -> None:
+            self._replicator.AddTarget(node.name, node.primary_ip, self._GetUpdates(True))
+
+        # By who writes: then all that is not in the picture of the queue is handed on after it.
+        self._store.Call(_Add).Wait()
         if not self._replicator.WaitSent(node.name, _NEW_TARGET_TIMEOUT):
             logging.error("Node %s does not have all of the job queue yet", node.name)
 

@@ -115,6 +115,8 @@ class Replicator:
         self._changed = rt.threads.Condition(self._mutex)
         self._candidates: dict[str, _Candidate] = {}
         self._threads: list[runtime.ThreadHandle] = []
+        #: The last thread of each node, also of one that is no target any more.
+        self._last_threads: dict[str, runtime.ThreadHandle] = {}
         #: Number of the last group.
         self._group = 0
         #: Groups that somebody waits for: number, since when (monotonic), whom to tell.
@@ -138,19 +140,29 @@ class Replicator:
                 candidate.Add(self._group, change)
             self._candidates[name] = candidate
             self._threads = [thread for thread in self._threads if thread.is_alive()]
-            self._threads.append(
-                self._rt.threads.start(self._Serve, (candidate,), name=f"JobQueueCopy-{name}")
+            thread = self._rt.threads.start(
+                self._Serve,
+                (candidate, self._last_threads.get(name)),
+                name=f"JobQueueCopy-{name}",
             )
+            self._threads.append(thread)
+            self._last_threads[name] = thread
             self._changed.notify_all()
 
-    def RemoveTarget(self, name: str) -> None:
-        """Send nothing to this node any more."""
+    def RemoveTarget(self, name: str, timeout: float = 0.0) -> None:
+        """Send nothing to this node any more.
+
+        @param timeout: seconds to wait at most for the end of a call that is under way
+        """
         with self._mutex:
             candidate = self._candidates.pop(name, None)
             if candidate is not None:
                 candidate.removed = True
+            thread = self._last_threads.get(name)
             self._changed.notify_all()
         self._Settle()
+        if thread is not None and timeout > 0:
+            thread.join(timeout)
 
     def GetTargets(self) -> dict[str, str]:
         """Names and addresses of the nodes that get copies."""
@@ -236,7 +248,14 @@ class Replicator:
 
     # The thread of a candidate
 
-    def _Serve(self, candidate: _Candidate) -> None:
+    def _Serve(self, candidate: _Candidate, before: runtime.ThreadHandle | None) -> None:
+        """Send a candidate what it lacks, until it is none any more.
+
+        @param before: sent to the same node; what it has under way is older than all of this, and
+            must not come after it
+        """
+        if before is not None:
+            before.join()
         while True:
             with self._mutex:
                 while not candidate.pending and not candidate.removed and not self._ending:
@@ -287,13 +306,8 @@ class Replicator:
                 count = len(renames)
                 results = self._rpc.call_jobqueue_rename(*where, renames)
             result = results[candidate.name]
-            if result.fail_msg and not (isinstance(change, Rename) and result.data is not None):
-                return str(result.fail_msg), batch[index:]
             if result.fail_msg:
-                # It answered that it has no such file: nothing that trying again would mend.
-                logging.warning(
-                    "Node %s could not archive jobs: %s", candidate.name, result.fail_msg
-                )
+                return str(result.fail_msg), batch[index:]
             index += count
         return None, []
 

@@ -83,16 +83,22 @@ class _Group:
         self.durable: dict[str, Source] = {}
         self.lazy: dict[str, Source] = {}
         self.renames: list[tuple[str, str]] = []
+        #: To be called when all that is written and handed on.
+        self.calls: list[tuple[Ticket, Callable[[], None]]] = []
         #: Who waits for which files.
         self.tickets: list[tuple[Ticket, tuple[str, ...]]] = []
         self.lazy_since = 0.0
 
+    def Place(self, path: str) -> str:
+        """Where to write a file of that name: if it is only about to get it, under the old one."""
+        return next((old for old, new in self.renames if new == path), path)
+
     @property
     def urgent(self) -> bool:
-        return bool(self.durable or self.renames)
+        return bool(self.durable or self.renames or self.calls)
 
     def __bool__(self) -> bool:
-        return bool(self.durable or self.renames or self.lazy)
+        return self.urgent or bool(self.lazy)
 
 
 class JobStore:
@@ -121,6 +127,7 @@ class JobStore:
         """Write a file some time soon, without a sync."""
         with self._mutex:
             group = self._group
+            path = group.Place(path)
             if path in group.durable:
                 return
             if not group.lazy:
@@ -137,10 +144,11 @@ class JobStore:
         with self._mutex:
             self._CheckOpen()
             group = self._group
-            for path, source in files:
+            placed = [(group.Place(path), source) for path, source in files]
+            for path, source in placed:
                 group.lazy.pop(path, None)
                 group.durable[path] = source
-            group.tickets.append((ticket, tuple(path for path, _ in files)))
+            group.tickets.append((ticket, tuple(path for path, _ in placed)))
             self._work.notify_all()
         return ticket
 
@@ -154,6 +162,19 @@ class JobStore:
             self._CheckOpen()
             self._group.renames.extend(renames)
             self._group.tickets.append((ticket, tuple(old for old, _ in renames)))
+            self._work.notify_all()
+        return ticket
+
+    def Call(self, fn: Callable[[], None]) -> Ticket:
+        """Call this between two groups: what was asked for before has been written and handed to
+        the copies, nothing else is under way.
+
+        @return: tells when it is done
+        """
+        ticket = Ticket(self._rt)
+        with self._mutex:
+            self._CheckOpen()
+            self._group.calls.append((ticket, fn))
             self._work.notify_all()
         return ticket
 
@@ -186,7 +207,7 @@ class JobStore:
                     self._WriteGroup(group)
                 except Exception as err:  # noqa: BLE001 - the boundary of a thread
                     logging.exception("Writing job files failed")
-                    for ticket, _ in group.tickets:
+                    for ticket, _ in [*group.tickets, *group.calls]:
                         ticket.Finish(errors.JobQueueError(f"Writing job files failed: {err!r}"))
             waiting = self._replicator.Tick()
 
@@ -247,6 +268,9 @@ class JobStore:
                 ticket.Finish(errors.JobQueueError("; ".join(problems)) if problems else None)
 
         self._replicator.Submit(changes, _Tell if tickets else None)
+        for ticket, fn in group.calls:
+            fn()
+            ticket.Finish()
 
     def _WriteOne(
         self,

@@ -255,12 +255,16 @@ class Simulation:
     @ivar switches: how often the baton went to another thread
     """
 
-    def __init__(self, seed: int, max_switches: int = 1_000_000) -> None:
+    def __init__(self, seed: int, max_switches: int = 1_000_000, preempt: float = 1.0) -> None:
+        """@param preempt: how often a thread that could go on gives others the chance, from 0 to 1.
+        Rare changes are cheaper, and lead to other orders than frequent ones: use several
+        """
         self.seed = seed
         self.now = 0.0
         self.switches = 0
         self.ending = False
         self._max_switches = max_switches
+        self._preempt = preempt
         self._chance = FakeRandom(seed)
         self._threads: list[_Thread] = []
         self._failure: BaseException | None = None
@@ -309,7 +313,7 @@ class Simulation:
     def Preempt(self) -> None:
         """A place where any other runnable thread may go first."""
         # Threads being unwound run their cleanup code; only a wait ends them.
-        if not self.ending:
+        if not self.ending and (self._preempt >= 1.0 or self._chance.random() < self._preempt):
             self._Switch()
 
     # Scheduler

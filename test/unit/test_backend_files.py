@@ -254,8 +254,15 @@ class TestJobQueue:
         assert os.stat(os.path.dirname(ARCHIVED)).st_mode & 0o777 == 0o750
 
     def test_rename_of_nothing(self):
-        with pytest.raises(FileNotFoundError):
-            jobqueue.JobQueueRename([[JOB, ARCHIVED]])
+        """A copy that never came here does not keep the others from being archived."""
+        jobqueue.JobQueueUpdate(JOB, [0, "x"])
+        renames = [[JOB + "9", ARCHIVED + "9"], [JOB, ARCHIVED]]
+        assert jobqueue.JobQueueRename(renames) == [None, None]
+        assert io.ReadFile(ARCHIVED) == "x"
+
+    def test_update_of_an_archived_job(self):
+        jobqueue.JobQueueUpdate(ARCHIVED, [0, "x"])
+        assert io.ReadFile(ARCHIVED) == "x"
 
     def test_purge(self):
         jobqueue.InitQueue()

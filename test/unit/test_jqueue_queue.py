@@ -326,6 +326,38 @@ class TestArchive:
         assert master.runtime.files.exists(jstore.GetArchivedJobPath(int(job_id)))
 
     @Simulated()
+    def test_later_write_goes_to_the_archive(self, master):
+        """What a worker writes after the job was archived does not bring its file back."""
+        queue, files = master.jobqueue, master.runtime.files
+        job_id = int(queue.SubmitJob([Delay()]))
+        WaitFinal(master, str(job_id))
+        job = queue._jobs[job_id]
+        archiver = master.runtime.threads.start(queue.ArchiveJob, (job_id,))
+        while not job.archived:
+            master.runtime.clock.sleep(0.0)
+        # Perhaps in one group with the renaming, perhaps after it.
+        job.ops[0].log.append([9, [0, 0], "message", "late"])
+        queue.Persist(job).Wait()
+        archiver.join()
+        assert not files.exists(jstore.GetJobPath(job_id))
+        assert b"late" in files.read(jstore.GetArchivedJobPath(job_id))
+        queue.PersistLazily(job)
+        master.runtime.clock.sleep(1.0)
+        assert not files.exists(jstore.GetJobPath(job_id))
+
+    @Simulated()
+    def test_known_while_it_is_archived(self, master):
+        """A job that depends on one that is being archived finds it, at any moment."""
+        queue = master.jobqueue
+        job_id = queue.SubmitJob([Delay()])
+        WaitFinal(master, job_id)
+        archiver = master.runtime.threads.start(queue.ArchiveJob, (job_id,))
+        while archiver.is_alive():
+            assert queue.GetJobStatus(int(job_id)) == "success"
+            master.runtime.clock.sleep(0.0)
+        assert queue.GetJobStatus(int(job_id)) == "success"
+
+    @Simulated()
     def test_auto_archive(self, master):
         queue = master.jobqueue
         ids = [job_id for _, job_id in queue.SubmitManyJobs([[Delay()]] * 25)]

@@ -6,7 +6,7 @@ import functools
 
 import pytest
 
-from ganeti import jstore, opcodes, pathutils
+from ganeti import jstore, opcodes, pathutils, rpc
 from ganeti.config import fake as config_fake
 from ganeti.jqueue import fake, replication
 from ganeti.runtime.simulation import Simulation
@@ -210,6 +210,54 @@ class TestTargets:
 
 
 class TestOrder:
+    @pytest.mark.parametrize("seed", range(5))
+    def test_old_call_does_not_come_after_new_ones(self, seed):
+        """A node is a target again while the last call of its former life is still under way."""
+        sim = Simulation(seed)
+
+        class _Slow(fake.FakeRpc):
+            def call_jobqueue_update(self, node_list, address_list, file_name, content):
+                sim.runtime.clock.sleep(5.0 if content == b"old" else 0.1)
+                return super().call_jobqueue_update(node_list, address_list, file_name, content)
+
+        def _Run():
+            rep = replication.Replicator(_Slow(), sim.runtime)
+            rep.AddTarget("n", "192.0.2.9", [replication.Update("a", b"old")])
+            sim.runtime.clock.sleep(1.0)
+            rep.RemoveTarget("n")
+            rep.AddTarget("n", "192.0.2.9", [replication.Update("a", b"new")])
+            sim.runtime.clock.sleep(30.0)
+            assert rep._rpc.files["n"] == {"a": b"new"}
+            # Removing can wait for what is under way.
+            rep.Submit([replication.Update("a", b"old")])
+            sim.runtime.clock.sleep(1.0)
+            rep.RemoveTarget("n", 10.0)
+            assert rep._rpc.files["n"] == {"a": b"old"}
+            rep.Shutdown()
+
+        sim.Run(_Run)
+
+    def test_refused_rename_is_tried_again(self):
+        sim = Simulation(1)
+        refusals = [2]
+
+        class _Refusing(fake.FakeRpc):
+            def call_jobqueue_rename(self, node_list, address_list, rename):
+                if refusals[0] > 0:
+                    refusals[0] -= 1
+                    return {"n": rpc.RpcResult([False, "disk full"], call="x", node="n")}
+                return super().call_jobqueue_rename(node_list, address_list, rename)
+
+        def _Run():
+            rep = replication.Replicator(_Refusing(), sim.runtime)
+            rep.AddTarget("n", "192.0.2.9", [replication.Update("a", b"1")])
+            rep.Submit([replication.Rename("a", "archive/a")])
+            sim.runtime.clock.sleep(30.0)
+            assert rep._rpc.files["n"] == {"archive/a": b"1"}
+            rep.Shutdown()
+
+        sim.Run(_Run)
+
     def test_renames_stay_behind_updates(self):
         """A candidate that was away gets everything in the order in which it happened."""
         sim = Simulation(3)
