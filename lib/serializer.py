@@ -10,8 +10,6 @@ is taken over the text as it stands; a receiver never serialises anything again 
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
@@ -80,12 +78,18 @@ def Sha1Hmac(key: bytes | str, text: str, salt: str = "") -> str:
     """Lower-case hex HMAC-SHA1 over salt and text."""
     # A message from outside may hold half a surrogate pair; it has a digest like any other.
     data = (salt + text).encode("utf-8", "surrogatepass")
+    # Imported late, here and below: a listing signs nothing.
+    import hashlib
+    import hmac
+
     return hmac.new(_KeyBytes(key), data, hashlib.sha1).hexdigest()
 
 
 def VerifySha1Hmac(key: bytes | str, text: str, digest: str, salt: str = "") -> bool:
     """Is that the HMAC of salt and text? Takes the same time for every wrong answer."""
     expected = Sha1Hmac(key, text, salt)
+    import hmac
+
     return hmac.compare_digest(expected.encode("ascii"), digest.lower().encode("utf-8", "replace"))
 
 

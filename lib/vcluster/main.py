@@ -197,6 +197,10 @@ def Main(argv: Sequence[str] | None = None) -> int:
     opts = _Parser().parse_args(argv)
     try:
         return _COMMANDS[opts.command](opts)
+    except BrokenPipeError:
+        # Nobody reads on; what was asked for has been done, or is reported by its own exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return constants.EXIT_FAILURE
     except (errors.GenericError, OSError) as err:
         print(f"vcluster {opts.command}: {errors.FormatError(err)}", file=sys.stderr)
         return constants.EXIT_FAILURE

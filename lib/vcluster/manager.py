@@ -196,7 +196,7 @@ class VirtualCluster:
             pathutils.DATA_DIR,
             pathutils.LOG_DIR,
             pathutils.RUN_DIR,
-            os.path.dirname(pathutils.DEFAULT_FILE_STORAGE_DIR),
+            pathutils.DEFAULT_FILE_STORAGE_DIR,
         ):
             os.makedirs(root + path, exist_ok=True)
         files = {pathutils.ETC_HOSTS: self.layout.HostsFile()}
