@@ -100,8 +100,8 @@ class LUInstanceGrowDisk(_InstanceNodesMixin):
                 )
             disk.RecordGrow(self.op.amount)
             self.cfg.Update(instance, feedback_fn)
-        if self.op.wait_for_sync and not disk_ops.WaitForSync(self, instance, [disk]):
-            self.LogWarning("Disk %s is degraded", disk.iv_name)
+            if self.op.wait_for_sync and not disk_ops.WaitForSync(self, instance, [disk]):
+                self.LogWarning("Disk %s is degraded", disk.iv_name)
         if instance.admin_up:
             return
         if self.op.wait_for_sync:

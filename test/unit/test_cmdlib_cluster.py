@@ -195,7 +195,8 @@ class TestRedistribution:
             hypervisor="kvm",
             hvparams={"vnc_password_file": "/etc/ganeti/vnc-inst1"},
         )
-        paths = [pathutils.LocalPath(f"/etc/ganeti/vnc-{name}") for name in ("all", "inst1", "noop")]
+        names = ("all", "inst1", "noop")
+        paths = [pathutils.LocalPath(f"/etc/ganeti/vnc-{name}") for name in names]
         for path in paths:
             world.runtime.files.write(path, b"x")
         assert ancillary.GetAncillaryFiles(obj, [instance], world.runtime) == paths
