@@ -28,6 +28,7 @@ from . import (
     ssh,
     uidpool,
 )
+from .cmdlib import instance_checks
 from .utils import io, net, params, process, retry, x509
 from .utils.rollback import Rollback
 from .utils.uuid import GenerateSecret, NewUUID
@@ -182,6 +183,7 @@ def CheckInitSyntax(ip: InitParams) -> InitParams:
         all_hvparams[kind] = filled
     beparams = objects.FillDict(constants.BEC_DEFAULTS, dict(ip.beparams))
     _ForceTypes(beparams, constants.BES_PARAMETER_TYPES, "backend")
+    instance_checks.CheckBeParams("backend", beparams)
     nicparams = objects.FillDict(constants.NICC_DEFAULTS, dict(ip.nicparams))
     _ForceTypes(nicparams, constants.NICS_PARAMETER_TYPES, "network")
     try:

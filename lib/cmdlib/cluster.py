@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from .. import constants, errors, hvparams, locking, objects, opcodes, pathutils, ssh, uidpool
 from ..utils import io, net
-from . import ancillary, base, candidates, hooks
+from . import ancillary, base, candidates, hooks, instance_checks
 
 #: How often a change of the cluster's object is tried while others change it, too.
 _UPDATE_ATTEMPTS: Final = 10
@@ -216,6 +216,7 @@ def ComputeClusterChanges(cluster: objects.Cluster, op: Any) -> ClusterChanges:
         new_be = MergeTyped(
             cluster.beparams[default], op.beparams, constants.BES_PARAMETER_TYPES, "beparams"
         )
+        instance_checks.CheckBeParams("beparams", new_be)
     if op.nicparams:
         new_nic = MergeTyped(
             cluster.nicparams[default], op.nicparams, constants.NICS_PARAMETER_TYPES, "nicparams"

@@ -80,9 +80,9 @@ class LUClusterVerify(base.LogicalUnit):
         self._Header("Verifying orphan instances")
         self._Report(checks.CheckOrphanInstances(state))
         if constants.VERIFY_NPLUSONE_MEM not in self.op.skip_checks:
-            self._Header("Verifying N+1 memory redundancy")
+            self._Header("Verifying N+1 Memory redundancy")
             self._Report(checks.CheckNPlusOne(state))
-        self._Header("Other notes")
+        self._Header("Other Notes")
         for note in checks.GetNotes(state):
             feedback_fn(f"  - NOTICE: {note}")
         return not self._bad
@@ -191,7 +191,7 @@ class LUClusterVerify(base.LogicalUnit):
             return lu_result
         self._feedback = feedback_fn
         self._bad = not lu_result
-        self._Header("Hooks results")
+        self._Header("Hooks Results")
         for node in text.NiceSort(hook_results):
             result = hook_results[node]
             if result.offline:

@@ -136,6 +136,19 @@ def CheckDiskParams(where: str, own: Mapping[str, Any] | None) -> None:
         raise errors.OpPrereqError(f"{where}: {err}", errors.ECODE_INVAL) from err
 
 
+def CheckBeParams(what: str, filled: Mapping[str, Any]) -> None:
+    """Check filled backend parameters of the right types: can there be such a machine? Pure.
+
+    @param what: name of the opcode's parameter, for the message
+    @raise errors.OpPrereqError: C{wrong_input}
+    """
+    for name in (constants.BE_MEMORY, constants.BE_VCPUS):
+        if filled[name] < 1:
+            raise errors.OpPrereqError(
+                f"{what}: {name} must be at least 1, not {filled[name]}", errors.ECODE_INVAL
+            )
+
+
 def CheckHvParamsSyntax(hypervisor: str, filled: Mapping[str, Any]) -> None:
     """Check filled hypervisor parameters by themselves.
 

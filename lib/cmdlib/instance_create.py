@@ -213,6 +213,7 @@ class LUInstanceCreate(base.LogicalUnit):
         beparams = base.ForceTypes("beparams", op.beparams, constants.BES_PARAMETER_TYPES)
         be_defaults = cluster.beparams[constants.PP_DEFAULT]
         be_filled = objects.FillDict(be_defaults, beparams)
+        instance_checks.CheckBeParams("beparams", be_filled)
         nic_defaults = cluster.nicparams[constants.PP_DEFAULT]
         new_nics, filled_nics = [], []
         for index, settings in enumerate(op.nics):

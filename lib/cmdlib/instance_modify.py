@@ -89,6 +89,8 @@ class LUInstanceSetParams(base.LogicalUnit):
         where = f"disk/{which}"
         if which == constants.DDM_REMOVE:
             return which, {}
+        if constants.IDISK_ADOPT in settings:
+            raise _Invalid(f"{where}: adopt is for the disks of a new instance only")
         if which == constants.DDM_ADD:
             return which, instance_create.CheckDiskSettings([settings], first=which)[0]
         if constants.IDISK_SIZE in settings:
@@ -151,6 +153,7 @@ class LUInstanceSetParams(base.LogicalUnit):
             plan.beparams = ApplyChanges(
                 instance.beparams or {}, op.beparams, constants.BES_PARAMETER_TYPES, "beparams"
             )
+            instance_checks.CheckBeParams("beparams", cluster.SimpleFillBE(plan.beparams))
             if constants.BE_MEMORY in op.beparams and not op.force:
                 self._CheckMemory(instance, cluster, plan)
         if op.nics:

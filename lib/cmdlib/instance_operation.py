@@ -52,6 +52,8 @@ class LUInstanceStartup(_InstanceLU):
             instance_checks.CheckHvParamsOnNodes(
                 self, sorted(instance.all_nodes), instance.hypervisor, filled
             )
+        be_filled = objects.FillDict(cluster.FillBE(instance), beparams)
+        instance_checks.CheckBeParams("beparams", be_filled)
         base.CheckNodeOnline(self, instance.primary_node)
         instance_checks.CheckInstanceBridges(self, instance, instance.primary_node)
         node = instance.primary_node
@@ -62,7 +64,7 @@ class LUInstanceStartup(_InstanceLU):
             ecode=errors.ECODE_ENVIRON,
         )
         if not result.payload:
-            memory = objects.FillDict(cluster.FillBE(instance), beparams)[constants.BE_MEMORY]
+            memory = be_filled[constants.BE_MEMORY]
             instance_checks.CheckNodeFreeMemory(
                 self, node, f"starting instance {instance.name}", memory, instance.hypervisor
             )

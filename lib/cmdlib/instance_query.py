@@ -303,6 +303,7 @@ class LUInstanceQueryData(base.NoHooksLU):
             ],
             "mode": disk.mode,
             "size": disk.size,
+            "uuid": disk.uuid,
         }
 
     def _GetDiskStatus(self, node: str, disk: objects.Disk) -> list[Any] | None:

@@ -6,8 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from .. import constants, objects
+from .. import constants, ht, objects
 from ..utils import text
+
+# What lists in the answers of nodes must be like.
+_STRINGS: Final = ht.TListOf(ht.TString)
+_NUMBERS: Final = ht.TListOf(ht.TInt)
+_PVS: Final = ht.TListOf(ht.TTuple(ht.TNumber, ht.TString, ht.TString))
 
 #: (type of the item, name of the code)
 Code = tuple[str, str]
@@ -77,7 +82,7 @@ class State:
         if not self.IsUp(name):
             return []
         found = self.answers[name].get(constants.NV_INSTANCELIST)
-        return found if isinstance(found, list) else []
+        return found if _STRINGS(found) else []
 
     def FreeMemoryOf(self, name: str) -> int | None:
         """MiB of memory free on a node; None if it can not tell, which is a problem of its own."""
@@ -208,9 +213,10 @@ def _CheckVolumeGroup(vg_name: str, name: str, answer: Mapping[str, Any]) -> Ite
             f" {constants.MIN_VG_SIZE} are needed",
         )
     volumes = answer.get(constants.NV_PVLIST)
-    if not isinstance(volumes, list):
+    if not _PVS(volumes):
         yield Problem(constants.CV_ENODELVM, name, "The node can not list its physical volumes")
         return
+    assert isinstance(volumes, list)
     for _, pv_name, owner in volumes:
         if ":" in pv_name:
             yield Problem(
@@ -265,9 +271,10 @@ def _CheckDrbd(state: State, name: str, answer: Mapping[str, Any]) -> Iterator[P
                 f"DRBD minor {minor} on {name} belongs to the unknown instance {owner}",
             )
     used = answer.get(constants.NV_DRBDLIST)
-    if not isinstance(used, list):
+    if not _NUMBERS(used):
         yield Problem(constants.CV_ENODEDRBD, name, f"The DRBD status can not be read: {used}")
         return
+    assert isinstance(used, list)
     for minor, owner in sorted(expected.items()):
         instance = state.instances.get(owner)
         if instance is not None and instance.admin_up and minor not in used:
@@ -302,7 +309,7 @@ def _CheckInventory(state: State, name: str, answer: Mapping[str, Any]) -> Itera
                 constants.CV_ENODELVM, name, f"The node can not list its logical volumes: {volumes}"
             )
     running = answer.get(constants.NV_INSTANCELIST)
-    if not isinstance(running, list):
+    if not _STRINGS(running):
         yield Problem(constants.CV_ENODEHV, name, f"The node can not list its instances: {running}")
     info = answer.get(constants.NV_HVINFO)
     if not isinstance(info, dict) or "memory_free" not in info:

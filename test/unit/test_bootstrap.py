@@ -5,7 +5,8 @@ import stat
 
 import pytest
 
-from ganeti import bootstrap, constants, errors, objects, pathutils
+from ganeti import bootstrap, constants, errors, objects, pathutils, serializer
+from ganeti.runtime import fake as runtime_fake
 from ganeti.tools import node_setup
 
 NODE = "node1.example.com"
@@ -45,6 +46,11 @@ class TestCheckInitSyntax:
             ({"mac_prefix": "01:00:00"}, "unicast"),
             ({"candidate_pool_size": 0}, "at least 1"),
             ({"secondary_ip": "1.2.3"}, "'1.2.3'"),
+            ({"uid_pool": [(5, 1)]}, "5-1"),
+            ({"uid_pool": [(1, 2**32)]}, "above the maximum"),
+            ({"master_netdev": ".."}, "'..'"),
+            ({"master_netdev": "a/b"}, "'a/b'"),
+            ({"master_netdev": ""}, "''"),
             ({"file_storage_dir": "relative"}, "'relative'"),
             ({"file_storage_dir": "/a/../b"}, "normalized"),
             ({"hvparams": {"vmx": {}}}, "'vmx'"),
@@ -52,6 +58,7 @@ class TestCheckInitSyntax:
             ({"hvparams": {"kvm": {"disk_cache": "lots"}}}, "lots"),
             ({"beparams": {"memory": "lots"}}, "lots"),
             ({"beparams": {"nosuch": 1}}, "nosuch"),
+            ({"beparams": {"vcpus": 0}}, "vcpus"),
             ({"nicparams": {"mode": "x"}}, "'x'"),
             ({"nicparams": {"link": ""}}, "link"),
         ],
@@ -166,3 +173,64 @@ class TestNodeSetup:
     def test_node_of_another_cluster(self):
         with pytest.raises(errors.OpPrereqError, match=r"other\.example\.com"):
             node_setup.CheckRequest(Request(), NODE, "other.example.com")
+
+
+class FakeRunner:
+    """A way to a new node on which everything succeeds."""
+
+    def __init__(self, *_):
+        self.requests = []
+
+    def Run(self, hostname, user, command, input=None, **kwargs):
+        request = serializer.Load(input)
+        self.requests.append(request)
+        # What the node makes of it.
+        node_setup.CheckRequest(request, hostname, None)
+        return type("Result", (), {"failed": False})
+
+
+class TestSetupNodeDaemon:
+    @pytest.fixture
+    def rt(self):
+        rt = runtime_fake.NewRuntime()
+        for path in node_setup.FILES.values():
+            rt.files.write(path, b"secret\n")
+        return rt
+
+    @pytest.fixture
+    def runner(self, monkeypatch):
+        runner = FakeRunner()
+        monkeypatch.setattr("ganeti.ssh.GetRunner", lambda _: runner)
+        monkeypatch.setattr(bootstrap, "WaitForNodeDaemon", lambda *args, **kwargs: None)
+        return runner
+
+    def test_certificate_without_a_last_newline(self, rt, runner):
+        """One that a user supplied is fine all the same."""
+        rt.files.write(pathutils.RAPI_CERT_FILE, b"supplied")
+        bootstrap.SetupNodeDaemon("cluster.example.com", NODE, rt=rt)
+        (request,) = runner.requests
+        assert request["files"]["rapi.pem"] == "supplied\n"
+
+    def test_missing_secret(self, rt, runner):
+        rt.files.remove(pathutils.CONFD_HMAC_KEY)
+        with pytest.raises(errors.OpExecError, match=r"hmac\.key is missing"):
+            bootstrap.SetupNodeDaemon("cluster.example.com", NODE, rt=rt)
+        assert runner.requests == []
+
+
+class TestKnownHosts:
+    """Nodes know each other by the host key, whoever made root's key."""
+
+    @pytest.mark.parametrize("needed", [False, True])
+    def test_key(self, needed):
+        rt = runtime_fake.NewRuntime()
+        rt.files.write(pathutils.SSH_HOST_RSA_PUB, b"ssh-rsa AAAA root@node1\n")
+        assert bootstrap._SetupKnownHosts("c.example.com", needed, rt) == "AAAA"
+        content = rt.files.read(pathutils.SSH_KNOWN_HOSTS_FILE)
+        assert content == b"c.example.com ssh-rsa AAAA\n"
+
+    def test_no_key(self):
+        rt = runtime_fake.NewRuntime()
+        assert bootstrap._SetupKnownHosts("c.example.com", False, rt) == ""
+        with pytest.raises(errors.OpExecError, match="--no-ssh-init"):
+            bootstrap._SetupKnownHosts("c.example.com", True, rt)

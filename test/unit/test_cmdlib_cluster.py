@@ -1,5 +1,7 @@
 """Operations on the cluster: parameters, destruction, redistribution, what it tells of itself."""
 
+import os
+
 import pytest
 
 from ganeti import constants, errors, opcodes, pathutils
@@ -80,7 +82,10 @@ class TestSetParams:
             ({"hvparams": {"kvm": {"disk_cache": "x"}}}, "'x'"),
             ({"os_hvp": {"noop": {"vmx": {}}}}, "'vmx'"),
             ({"beparams": {"vcpus": "x"}}, "vcpus"),
+            ({"beparams": {"vcpus": 0}}, "vcpus"),
             ({"nicparams": {"mode": "x"}}, "'x'"),
+            ({"diskparams": {"stripe": 0}}, "stripe"),
+            ({"diskparams": {"nosuch": 0}}, "nosuch"),
             ({"uid_pool": [[5, 1]]}, "5-1"),
             ({"remove_uids": [[1, 2]]}, "1-2"),
         ],
@@ -95,6 +100,32 @@ class TestSetParams:
         assert caught.value.args[1] == errors.ECODE_INVAL
         assert fragment in caught.value.args[0]
         assert world.cfg.GetClusterInfo().ToDict() == before
+
+    def test_bigger_pool(self, world):
+        """Nodes are promoted before the configuration is judged by the new size."""
+        node = world.cfg.GetNodeInfo(NODE2)
+        SetParams(world, candidate_pool_size=1)
+        node = world.cfg.GetNodeInfo(NODE2)
+        node.master_candidate = False
+        world.cfg.Update(node, None)
+        SetParams(world, candidate_pool_size=2)
+        assert world.cfg.GetNodeInfo(NODE2).master_candidate
+        assert not any("consistent" in line for line in world.log)
+
+    def test_ranges_of_older_versions(self, world):
+        """What is wrong already keeps nobody from changing something else, or from mending it."""
+        obj = world.cfg.GetClusterInfo()
+        obj.uid_pool = [[100, 200], [150, 300], [9, 5]]
+        world.cfg.Update(obj, None)
+        assert SetParams(world, beparams={"vcpus": 2}).uid_pool == obj.uid_pool
+        changed = SetParams(world, remove_uids=[[9, 5], [150, 300]])
+        assert changed.uid_pool == [[100, 200]]
+
+    def test_os_parameters_of_what_is_not_enabled(self, world):
+        """No node need have it, so none is asked."""
+        world.rpc.Fail("hypervisor_validate_params", "no such program")
+        obj = SetParams(world, os_hvp={"noop": {"kvm": {"acpi": False}}})
+        assert obj.os_hvp == {"noop": {"kvm": {"acpi": False}}}
 
     def test_routed_default_needs_addresses(self, world):
         world.Run(
@@ -148,6 +179,53 @@ class TestDestroy:
         assert world.Run(opcodes.OpClusterDestroy()) == NODE1
         assert ("node_stop_master", NODE1) in world.rpc.calls
         assert [path for _, path, _, _ in world.rpc.hooks][0] == "cluster-destroy"
+
+
+class TestRename:
+    @pytest.fixture
+    def named(self, world, monkeypatch):
+        os.makedirs(os.path.dirname(pathutils.ETC_HOSTS), exist_ok=True)
+        with open(pathutils.ETC_HOSTS, "w") as fobj:
+            fobj.write(f"192.0.2.99\tnew.example.com\n{config_fake.CLUSTER_IP}\t")
+            fobj.write(f"{config_fake.CLUSTER_NAME}\n")
+        monkeypatch.setattr("ganeti.utils.net.TcpPing", lambda *args, **kwargs: False)
+        return world
+
+    def test_rename(self, named):
+        world = named
+        world.Run(opcodes.OpClusterRename(name="new.example.com"))
+        obj = world.cfg.GetClusterInfo()
+        assert (obj.cluster_name, obj.master_ip) == ("new.example.com", "192.0.2.99")
+        path = pathutils.SSH_KNOWN_HOSTS_FILE
+        assert world.runtime.files.read(path) == b"new.example.com ssh-rsa AAAA\n"
+        assert world.rpc.nodes[NODE2].files == {path}
+        calls = [call for call, name in world.rpc.calls if "master" in call]
+        assert calls == ["node_stop_master", "node_start_master"]
+
+    def test_address_comes_back_whatever_happens(self, named):
+        world = named
+        world.runtime.files.Fail("write", pathutils.CLUSTER_CONF_FILE)
+        with pytest.raises(errors.ConfigurationError):
+            world.Run(opcodes.OpClusterRename(name="new.example.com"))
+        world.rpc.Fail("node_stop_master", "lost", lost=True)
+        with pytest.raises(errors.OpExecError):
+            world.Run(opcodes.OpClusterRename(name="new.example.com"))
+        calls = [call for call, name in world.rpc.calls if "master" in call]
+        assert calls == ["node_stop_master", "node_start_master"] * 2
+
+    def test_refused(self, named, monkeypatch):
+        world = named
+        for name, code in (
+            ("nosuch.invalid", errors.ECODE_RESOLVER),
+            (config_fake.CLUSTER_NAME, errors.ECODE_INVAL),
+        ):
+            with pytest.raises(errors.OpPrereqError) as caught:
+                world.Run(opcodes.OpClusterRename(name=name))
+            assert caught.value.args[1] == code
+        monkeypatch.setattr("ganeti.utils.net.TcpPing", lambda *args, **kwargs: True)
+        with pytest.raises(errors.OpPrereqError, match=r"192\.0\.2\.99") as caught:
+            world.Run(opcodes.OpClusterRename(name="new.example.com"))
+        assert caught.value.args[1] == errors.ECODE_NOTUNIQUE
 
 
 class TestRedistribution:

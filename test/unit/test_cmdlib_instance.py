@@ -1,11 +1,13 @@
 """Operations on instances: what they do to nodes and configuration, and what they refuse."""
 
 import os
+import types
 
 import pytest
 
-from ganeti import errors, locking, opcodes, pathutils
-from ganeti.cmdlib import fake
+from ganeti import errors, locking, opcodes, pathutils, rpc
+from ganeti.cmdlib import cluster_disks, disk_ops, fake
+from ganeti.config import fake as config_fake
 
 NODE1, NODE2 = "node1.example.com", "node2.example.com"
 NAME = "inst1.example.com"
@@ -167,6 +169,7 @@ class TestCreate:
             ({"disks": []}, errors.ECODE_INVAL, ["disks"]),
             ({"disks": [{"size": "abc"}]}, errors.ECODE_INVAL, ["disk/0", "abc"]),
             ({"disks": [{"size": 8}, {}]}, errors.ECODE_INVAL, ["disk/1", "size"]),
+            ({"disks": [{"size": 0}]}, errors.ECODE_INVAL, ["disk/0", "size"]),
             ({"disks": [{"size": 8, "mode": "rx"}]}, errors.ECODE_INVAL, ["'rx'"]),
             ({"disks": [{"size": 8, "speed": 1}]}, errors.ECODE_INVAL, ["disk/0", "speed"]),
             ({"disks": [{"size": 8, "adopt": "lv"}]}, errors.ECODE_INVAL, ["disk/0"]),
@@ -184,6 +187,8 @@ class TestCreate:
             ({"hvparams": {"nosuch": 1}}, errors.ECODE_INVAL, ["nosuch"]),
             ({"hvparams": {"migration_port": 1}}, errors.ECODE_INVAL, ["migration_port"]),
             ({"beparams": {"memory": "lots"}}, errors.ECODE_INVAL, ["lots"]),
+            ({"beparams": {"memory": 0}}, errors.ECODE_INVAL, ["memory"]),
+            ({"beparams": {"vcpus": -1}}, errors.ECODE_INVAL, ["vcpus", "-1"]),
             ({"beparams": {"memory": 5000}}, errors.ECODE_NORES, ["5000", "4096"]),
             ({"beparams": {"nosuch": 1}}, errors.ECODE_INVAL, ["nosuch"]),
             ({"ip_check": True}, errors.ECODE_INVAL, ["ip_check"]),
@@ -442,6 +447,38 @@ class TestSetParams:
         assert len(world.cfg.GetInstanceInfo(NAME).disks) == 2
         assert f"/srv/ganeti/file-storage/{NAME}/disk2" not in world.rpc.nodes[NODE2].disks
 
+    def test_each_disk_change_finds_what_the_ones_before_leave(self, with_instance):
+        """The disk that was removed can not be changed: nothing is, when one change is wrong."""
+        world = with_instance
+        world.Run(opcodes.OpInstanceShutdown(instance_name=NAME))
+        op = opcodes.OpInstanceSetParams(
+            instance_name=NAME, disks=[["remove", {}], [1, {"mode": "ro"}]]
+        )
+        Refused(world, op, errors.ECODE_INVAL, "no disk 1")
+        changes = [["add", {"size": 8}], [2, {"mode": "ro"}]]
+        self.Modify(world, disks=changes)
+        assert world.cfg.GetInstanceInfo(NAME).disks[2].mode == "ro"
+
+    def test_os_changes_with_its_parameters(self, with_instance):
+        """Parameters are checked over those of the OS that is to be, not of the one that was."""
+        world = with_instance
+        seen = []
+        call = world.rpc.call_hypervisor_validate_params
+        world.rpc.call_hypervisor_validate_params = lambda nodes, kind, params: (
+            seen.append(params) or call(nodes, kind, params)
+        )
+        cluster = world.cfg.GetClusterInfo()
+        cluster.enabled_hypervisors = ["kvm"]
+        cluster.os_hvp = {"noop+other": {"kvm": {"acpi": False}}}
+        world.cfg.Update(cluster, None)
+        world.Run(NewCreate(instance_name="inst2.example.com", hypervisor="kvm"))
+        world.Run(
+            opcodes.OpInstanceSetParams(
+                instance_name="inst2", os_name="noop+other", hvparams={"boot_order": "disk"}
+            )
+        )
+        assert [params["acpi"] for params in seen] == [True, False]
+
     @pytest.mark.parametrize(
         ("values", "code", "fragments"),
         [
@@ -449,6 +486,7 @@ class TestSetParams:
             ({"beparams": {"nosuch": 1}}, errors.ECODE_INVAL, ["nosuch"]),
             ({"beparams": {"nosuch": "default"}}, errors.ECODE_INVAL, ["nosuch"]),
             ({"beparams": {"vcpus": "x"}}, errors.ECODE_INVAL, ["vcpus"]),
+            ({"beparams": {"vcpus": 0}}, errors.ECODE_INVAL, ["vcpus"]),
             ({"hvparams": {"migration_port": 1}}, errors.ECODE_INVAL, ["migration_port"]),
             ({"disk_template": "drbd"}, errors.ECODE_INVAL, ["not implemented"]),
             ({"nics": [[3, {"ip": "none"}]]}, errors.ECODE_INVAL, ["3"]),
@@ -459,6 +497,8 @@ class TestSetParams:
             ({"disks": [[0, {"size": 8}]]}, errors.ECODE_INVAL, ["grow-disk"]),
             ({"disks": [["add", {}]]}, errors.ECODE_INVAL, ["size"]),
             ({"disks": [["remove", {}]]}, errors.ECODE_STATE, [NAME]),
+            ({"disks": [["add", {"size": 0}]]}, errors.ECODE_INVAL, ["size"]),
+            ({"disks": [["add", {"size": 8, "adopt": "x"}]]}, errors.ECODE_INVAL, ["adopt"]),
             ({"os_name": "nosuch"}, errors.ECODE_INVAL, ["nosuch"]),
         ],
     )
@@ -545,8 +585,161 @@ class TestQuery:
         data = with_instance.Run(op)[NAME]
         assert (data["config_state"], data["run_state"]) == ("up", "up")
         assert data["disks"][0]["pstatus"][0].endswith("/disk0")
+        assert data["disks"][0]["uuid"]
         assert data["nics"][0][2:] == ["bridged", "xen-br0"]
         op = opcodes.OpInstanceQueryData(instances=[], static=True)
         data = with_instance.Run(op)[NAME]
         assert data["run_state"] is None
         assert data["disks"][0]["pstatus"] is None
+
+
+class TestDiskParams:
+    """PR1: parameters of a disk over those of the cluster, on their way to the node."""
+
+    def Path(self, index):
+        return f"/srv/ganeti/file-storage/{NAME}/disk{index}"
+
+    def test_create_and_add(self, world):
+        world.Run(opcodes.OpClusterSetParams(diskparams={"data_flushes": False}))
+        world.Run(NewCreate(disks=[{"size": 16, "stripe": "2"}, {"size": 16}]))
+        first, second = world.cfg.GetInstanceInfo(NAME).disks
+        assert first.params == {"stripe": 2}
+        assert not second.params
+        on_node = world.rpc.nodes[NODE2].params
+        assert (on_node[self.Path(0)]["stripe"], on_node[self.Path(1)]["stripe"]) == (2, 1)
+        assert on_node[self.Path(1)]["data_flushes"] is False
+        op = opcodes.OpInstanceSetParams(
+            instance_name=NAME, disks=[["add", {"size": 8, "stripe": 3}]]
+        )
+        world.Run(op)
+        assert world.cfg.GetInstanceInfo(NAME).disks[2].params == {"stripe": 3}
+        assert on_node[self.Path(2)]["stripe"] == 3
+
+    def test_defaults_are_not_stored(self, world):
+        world.Run(NewCreate(disks=[{"size": 16, "stripe": 1}], identify_defaults=True))
+        assert not world.cfg.GetInstanceInfo(NAME).disks[0].params
+
+    @pytest.mark.parametrize("value", [0, 10**6, "many"])
+    def test_refused(self, world, value):
+        op = NewCreate(disks=[{"size": 16, "stripe": value}])
+        Refused(world, op, errors.ECODE_INVAL, "disk/0", "stripe")
+
+    def test_parts_have_the_parameters_of_their_disk(self, world):
+        lu = types.SimpleNamespace(cfg=world.cfg)
+        disk = config_fake.NewDrbdDisk((NODE1, NODE2), 11000, (0, 1), "secret", "x")
+        disk.params = {"stripe": 2}
+        sent = disk_ops.ForNode(lu, disk, NODE2)
+        assert [part.params["stripe"] for part in sent.IterTree()] == [2, 2, 2]
+        assert sent.physical_id == ("192.0.2.2", 11000, "192.0.2.1", 11000, 1, "secret")
+        assert disk.params == {"stripe": 2}
+        assert disk.children[0].params is None
+
+
+class TestNicRules:
+    def test_no_bridge_for_what_is_routed_by_default(self, world):
+        world.Run(opcodes.OpClusterSetParams(nicparams={"mode": "routed"}))
+        op = NewCreate(nics=[{"bridge": "xen-br0", "ip": "192.0.2.9"}])
+        Refused(world, op, errors.ECODE_INVAL, "nic/0", "bridge")
+
+    def test_link_none(self, world):
+        world.Run(NewCreate(nics=[{"mode": "routed", "link": "100", "ip": "192.0.2.9"}, {}]))
+        world.Run(opcodes.OpInstanceSetParams(instance_name=NAME, nics=[[0, {"link": "none"}]]))
+        assert world.cfg.GetInstanceInfo(NAME).nics[0].nicparams["link"] == ""
+        op = opcodes.OpInstanceSetParams(instance_name=NAME, nics=[[1, {"bridge": "none"}]])
+        Refused(world, op, errors.ECODE_INVAL, "nic/1", "link")
+
+    def test_two_nics_of_one_mac(self, world):
+        mac = "aa:00:00:01:02:03"
+        op = NewCreate(nics=[{"mac": mac}, {"mac": mac}])
+        Refused(world, op, errors.ECODE_NOTUNIQUE, "nic/1", mac)
+
+
+class TestNames:
+    """UU2: a UUID, a short name or a name in capitals where a name is wanted."""
+
+    @pytest.mark.parametrize("form", ["uuid", "short", "capitals"])
+    def test_instance_and_node(self, world, form):
+        node = world.cfg.GetNodeInfo(NODE2)
+        names = {"uuid": node.uuid, "short": "node2", "capitals": NODE2.upper()}
+        world.Run(NewCreate(pnode=names[form], start=False))
+        instance = world.cfg.GetInstanceInfo(NAME)
+        assert instance.primary_node == NODE2
+        name = {"uuid": instance.uuid, "short": "inst1", "capitals": NAME.upper()}[form]
+        for op in (
+            opcodes.OpInstanceStartup(instance_name=name, force=False),
+            opcodes.OpInstanceReboot(
+                instance_name=name, reboot_type="full", ignore_secondaries=False
+            ),
+            opcodes.OpInstanceSetParams(instance_name=name, beparams={"vcpus": 2}),
+            opcodes.OpInstanceGrowDisk(instance_name=name, disk=0, amount=8, wait_for_sync=False),
+            opcodes.OpInstanceQuery(output_fields=["name"], names=[name], use_locking=False),
+            opcodes.OpInstanceQueryData(instances=[name], static=False),
+            opcodes.OpClusterRepairDiskSizes(instances=[name]),
+            opcodes.OpInstanceShutdown(instance_name=name),
+            opcodes.OpInstanceReinstall(instance_name=name),
+            opcodes.OpInstanceActivateDisks(instance_name=name),
+            opcodes.OpInstanceDeactivateDisks(instance_name=name),
+            opcodes.OpInstanceRename(instance_name=name, new_name="localhost", ignore_ip=True),
+        ):
+            world.Run(op)
+        world.Run(opcodes.OpInstanceRemove(instance_name=instance.uuid, ignore_failures=False))
+        assert world.cfg.GetInstanceList() == []
+
+
+class TestRepairDiskSizes:
+    def test_repair(self, with_instance):
+        world = with_instance
+        world.rpc.nodes[NODE2].sizes[f"/srv/ganeti/file-storage/{NAME}/disk1"] = 2048
+        op = opcodes.OpClusterRepairDiskSizes(instances=[])
+        assert world.Run(op) == [(NAME, 1, 2048)]
+        assert [disk.size for disk in world.cfg.GetInstanceInfo(NAME).disks] == [16, 2048]
+        assert world.Run(op) == []
+
+    def test_one_call_a_node(self, with_instance):
+        world = with_instance
+        world.Run(NewCreate(instance_name="inst2.example.com"))
+        world.rpc.calls.clear()
+        world.Run(opcodes.OpClusterRepairDiskSizes(instances=[]))
+        assert world.rpc.calls == [("blockdev_getsize", NODE2)]
+
+    @pytest.mark.parametrize("answer", [[None, None], [1 << 24], "lots"])
+    def test_answers_of_no_use(self, with_instance, monkeypatch, answer):
+        world = with_instance
+        before = Fingerprint(world)
+        monkeypatch.setattr(
+            world.rpc,
+            "call_blockdev_getsizes",
+            lambda node, disks: rpc.RpcResult([True, answer], call="x", node=node),
+        )
+        assert world.Run(opcodes.OpClusterRepairDiskSizes(instances=[])) == []
+        assert Fingerprint(world) == before
+        assert any("WARNING" in line for line in world.log)
+
+    def test_data_of_a_mirrored_disk(self):
+        disk = config_fake.NewDrbdDisk((NODE1, NODE2), 11000, (0, 1), "secret", "x")
+        assert not cluster_disks.RaiseDataSize(disk)
+        disk.size = 2048
+        assert cluster_disks.RaiseDataSize(disk)
+        assert [child.size for child in disk.children] == [2048, 128]
+
+
+class TestVerifyDisks:
+    def test_files_ask_nobody(self, with_instance):
+        with_instance.rpc.calls.clear()
+        assert with_instance.Run(opcodes.OpClusterVerifyDisks()) == ({}, [], {})
+        assert with_instance.rpc.calls == []
+
+    def test_mirrored(self, world):
+        disk = config_fake.NewDrbdDisk((NODE1, NODE2), 11000, (0, 1), "secret", "x")
+        config_fake.AddInstance(
+            world.cfg, NAME, NODE1, admin_up=True, disk_template="drbd", disks=[disk]
+        )
+        world.rpc.nodes[NODE1].lvs = {
+            "x.data": ("1024.00", False, False),
+            "x.meta": ("128.00", False, True),
+        }
+        world.rpc.Cut(NODE2)
+        failed, inactive, missing = world.Run(opcodes.OpClusterVerifyDisks())
+        assert list(failed) == [NODE2]
+        assert inactive == [NAME]
+        assert missing == {NAME: [(NODE2, "x.data"), (NODE2, "x.meta")]}

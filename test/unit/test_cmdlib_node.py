@@ -122,6 +122,51 @@ class TestSetParams:
         assert world.cfg.GetNodeInfo(NODE2).offline
         assert not world.rpc.nodes[NODE2].demoted
 
+    def test_back_from_offline_without_room(self, world):
+        """The node is asked to drop its old configuration once it counts as online again."""
+        world.Run(opcodes.OpNodeSetParams(node_name=NODE2, offline=True, auto_promote=True))
+        world.Run(opcodes.OpClusterSetParams(candidate_pool_size=2))
+        world.Run(opcodes.OpNodeSetParams(node_name=NODE2, offline=False))
+        assert Role(world.cfg.GetNodeInfo(NODE2)) == "R"
+        assert world.rpc.nodes[NODE2].demoted
+        assert not any("WARNING" in line for line in world.log)
+
+    def test_new_candidate_gets_the_shared_files(self, world):
+        """RC1: node role changes ship them, to that node alone."""
+        world.Run(opcodes.OpNodeSetParams(node_name=NODE2, master_candidate=False))
+        path = pathutils.RAPI_USERS_FILE
+        world.runtime.files.write(path, b"x")
+        world.Run(opcodes.OpNodeSetParams(node_name=NODE2, master_candidate=True))
+        assert world.rpc.nodes[NODE2].files == {path}
+        assert world.rpc.nodes[NODE3].files == set()
+
+    def test_who_was_offline_gets_the_shared_files(self, world):
+        world.Run(opcodes.OpNodeSetParams(node_name=NODE2, offline=True, auto_promote=True))
+        path = pathutils.RAPI_USERS_FILE
+        world.runtime.files.write(path, b"x")
+        world.Run(opcodes.OpClusterRedistConf())
+        assert world.rpc.nodes[NODE2].files == set()
+        world.Run(opcodes.OpNodeSetParams(node_name=NODE2, offline=False))
+        assert world.rpc.nodes[NODE2].files == {path}
+
+    def test_promoted_in_its_place_gets_the_shared_files(self, world):
+        world.Run(opcodes.OpClusterSetParams(candidate_pool_size=2))
+        world.Run(opcodes.OpNodeSetParams(node_name=NODE3, master_candidate=False))
+        path = pathutils.RAPI_USERS_FILE
+        world.runtime.files.write(path, b"x")
+        world.Run(opcodes.OpNodeSetParams(node_name=NODE2, drained=True, auto_promote=True))
+        assert world.cfg.GetNodeInfo(NODE3).master_candidate
+        assert world.rpc.nodes[NODE3].files == {path}
+
+    def test_by_uuid(self, world):
+        """UU2: nodes have their UUID for a name, too."""
+        uuid = world.cfg.GetNodeInfo(NODE2).uuid
+        world.Run(opcodes.OpNodeSetParams(node_name=uuid, drained=True, auto_promote=True))
+        assert world.cfg.GetNodeInfo(NODE2).drained
+        world.Run(opcodes.OpNodePowercycle(node_name=uuid, force=False))
+        world.Run(opcodes.OpNodeRemove(node_name=uuid))
+        assert NODE2 not in world.cfg.GetNodeList()
+
     def test_master(self, world):
         op = opcodes.OpNodeSetParams(node_name=NODE1, offline=True)
         Refused(world, op, errors.ECODE_INVAL, NODE1, "master")
@@ -175,6 +220,17 @@ class TestRemove:
         assert sorted(world.cfg.GetNodeList()) == [NODE1, NODE2]
         assert any("could not clean itself" in line for line in world.log)
 
+    def test_name_that_nobody_knows_any_more(self, world, hosts):
+        """The hosts file forgets a node though the resolver has forgotten it already."""
+        cluster = world.cfg.GetClusterInfo()
+        cluster.modify_etc_hosts = True
+        world.cfg.Update(cluster, None)
+        with open(pathutils.ETC_HOSTS, "w") as fobj:
+            fobj.write("192.0.2.33\tnode3 other.example.com\n")
+        world.Run(opcodes.OpNodeRemove(node_name=NODE3))
+        with open(pathutils.ETC_HOSTS) as fobj:
+            assert fobj.read() == "192.0.2.33 other.example.com\n"
+
     def test_master_stays(self, world):
         op = opcodes.OpNodeRemove(node_name=NODE1)
         Refused(world, op, errors.ECODE_INVAL, NODE1, "master")
@@ -202,6 +258,48 @@ class TestAdd:
         world.Run(opcodes.OpNodeAdd(node_name=NODE3, readd=True))
         obj = world.cfg.GetNodeInfo(NODE3)
         assert (obj.offline, obj.master_candidate) == (False, True)
+
+    def test_failed_readd_leaves_the_node_offline(self, world, hosts):
+        world.Run(opcodes.OpNodeSetParams(node_name=NODE3, offline=True, auto_promote=True))
+        world.rpc.Fail("node_verify", "no way")
+        with pytest.raises(errors.OpExecError, match="no way"):
+            world.Run(opcodes.OpNodeAdd(node_name=NODE3, readd=True))
+        assert Role(world.cfg.GetNodeInfo(NODE3)) == "O"
+
+    def test_hosts_file(self, world, hosts):
+        """Only a node that has passed all checks is entered."""
+        cluster = world.cfg.GetClusterInfo()
+        cluster.modify_etc_hosts = True
+        world.cfg.Update(cluster, None)
+        with open(pathutils.ETC_HOSTS) as fobj:
+            before = fobj.read()
+        world.rpc.Fail("version", "not there")
+        with pytest.raises(errors.OpExecError, match="not there"):
+            world.Run(opcodes.OpNodeAdd(node_name="node4.example.com"))
+        with open(pathutils.ETC_HOSTS) as fobj:
+            assert fobj.read() == before
+        world.rpc.Heal()
+        world.Run(opcodes.OpNodeAdd(node_name="node4.example.com"))
+        with open(pathutils.ETC_HOSTS) as fobj:
+            assert fobj.read().splitlines()[-1] == "192.0.2.4\tnode4.example.com node4"
+
+    def test_new_node_gets_the_shared_files(self, world, hosts):
+        """RC1: node add ships them."""
+        path = pathutils.RAPI_USERS_FILE
+        world.runtime.files.write(path, b"x")
+        world.Run(opcodes.OpNodeAdd(node_name="node4.example.com"))
+        assert world.rpc.nodes["node4.example.com"].files == {path}
+
+    def test_master_can_not_be_set_up_again(self, world, hosts):
+        with open(pathutils.ETC_HOSTS, "a") as fobj:
+            fobj.write("192.0.2.1\tnode1.example.com\n")
+        op = opcodes.OpNodeAdd(node_name=NODE1, readd=True)
+        Refused(world, op, errors.ECODE_INVAL, NODE1, "master")
+
+    def test_readd_by_uuid(self, world, hosts):
+        uuid = world.cfg.GetNodeInfo(NODE3).uuid
+        world.Run(opcodes.OpNodeAdd(node_name=uuid, readd=True))
+        assert world.cfg.GetNodeInfo(NODE3).master_candidate
 
     def test_refusals(self, world, hosts):
         Add = opcodes.OpNodeAdd
@@ -272,3 +370,125 @@ class TestQuery:
             with pytest.raises(errors.OpPrereqError, match=fragment) as caught:
                 self.Query(world, *fields, names=names)
             assert caught.value.args[1] == code
+
+
+class TestStorage:
+    """SU1, SU2: storage units and logical volumes of nodes."""
+
+    def Query(self, world, *fields, storage_type="file", nodes=(), **values):
+        op = opcodes.OpNodeQueryStorage(
+            nodes=list(nodes), storage_type=storage_type, output_fields=list(fields), **values
+        )
+        return world.Run(op)
+
+    def test_list_files(self, world):
+        world.Run(opcodes.OpNodeSetParams(node_name=NODE3, offline=True, auto_promote=True))
+        directory = "/srv/ganeti/file-storage"
+        assert self.Query(world, "node", "type", "name", "size", "used", "free", "allocatable") == [
+            [name, "file", directory, 1000, 10, 990, True] for name in (NODE1, NODE2)
+        ]
+        assert self.Query(world, "free", nodes=["node2"]) == [[990]]
+
+    def test_node_that_can_not_tell(self, world):
+        world.rpc.Cut(NODE2)
+        assert self.Query(world, "node") == [[NODE1], [NODE3]]
+        assert any(NODE2 in line for line in world.log)
+        assert self.Query(world, "node", storage_type="lvm-pv") == []
+
+    def test_refused(self, world):
+        for fields, values, fragment in (
+            (["nosuch"], {}, "nosuch"),
+            (["node"], {"storage_type": "tape"}, "tape"),
+        ):
+            with pytest.raises(errors.OpPrereqError, match=fragment) as caught:
+                self.Query(world, *fields, **values)
+            assert caught.value.args[1] == errors.ECODE_INVAL
+
+    def test_volumes(self, world):
+        disk = config_fake.NewDrbdDisk((NODE1, NODE2), 11000, (0, 1), "secret", "x")
+        config_fake.AddInstance(
+            world.cfg, "inst1.example.com", NODE1, disk_template="drbd", disks=[disk]
+        )
+        world.rpc.nodes[NODE2].volumes = [
+            {"name": "x.data", "vg": "xenvg", "dev": "/dev/sdb", "size": "1024.00"},
+            {"name": "other", "vg": "xenvg", "dev": "/dev/sda", "size": "8.25"},
+        ]
+        op = opcodes.OpNodeQueryvols(
+            nodes=[], output_fields=["node", "phys", "vg", "name", "size", "instance"]
+        )
+        assert world.Run(op) == [
+            [NODE2, "/dev/sda", "xenvg", "other", "8", "-"],
+            [NODE2, "/dev/sdb", "xenvg", "x.data", "1024", "inst1.example.com"],
+        ]
+
+    def test_modify(self, world):
+        def Modify(storage_type, **changes):
+            return opcodes.OpNodeModifyStorage(
+                node_name="node2", storage_type=storage_type, name="/dev/sda", changes=changes
+            )
+
+        world.Run(Modify("lvm-pv", allocatable=False))
+        assert world.rpc.storage_calls == [
+            ("storage_modify", NODE2, "lvm-pv", "/dev/sda", {"allocatable": False})
+        ]
+        Refused(world, Modify("lvm-vg", allocatable=False), errors.ECODE_INVAL, "lvm-vg")
+        Refused(world, Modify("lvm-pv", size=1), errors.ECODE_INVAL, "size")
+        world.rpc.Fail("storage_modify", "no such device")
+        with pytest.raises(errors.OpExecError, match="no such device"):
+            world.Run(Modify("lvm-pv", allocatable=True))
+
+
+class TestRepairStorage:
+    """SU3: only if every instance there has a good copy elsewhere; refused with their names."""
+
+    def Repair(self, **values):
+        return opcodes.OpRepairNodeStorage(
+            **{"node_name": NODE2, "storage_type": "lvm-vg", "name": "xenvg", **values}
+        )
+
+    @pytest.fixture
+    def mirrored(self, world):
+        disk = config_fake.NewDrbdDisk((NODE1, NODE2), 11000, (0, 1), "secret", "x")
+        config_fake.AddInstance(
+            world.cfg,
+            "inst1.example.com",
+            NODE1,
+            admin_up=True,
+            disk_template="drbd",
+            disks=[disk],
+        )
+        return world
+
+    def test_good_copies(self, mirrored):
+        mirrored.Run(self.Repair())
+        assert mirrored.rpc.storage_calls == [
+            ("storage_execute", NODE2, "lvm-vg", "xenvg", "fix-consistency")
+        ]
+
+    def test_bad_copy(self, mirrored):
+        mirrored.rpc.nodes[NODE1].faulty = True
+        Refused(mirrored, self.Repair(), errors.ECODE_STATE, "inst1.example.com", NODE1)
+        mirrored.Run(self.Repair(ignore_consistency=True))
+        assert len(mirrored.rpc.storage_calls) == 1
+        assert any("inst1.example.com" in line for line in mirrored.log)
+
+    def test_node_that_can_not_tell(self, mirrored):
+        mirrored.rpc.Cut(NODE1)
+        Refused(mirrored, self.Repair(), errors.ECODE_ENVIRON, "inst1.example.com")
+
+    def test_no_copy(self, world):
+        disk = objects.Disk(
+            dev_type="lvm",
+            logical_id=("xenvg", "y"),
+            iv_name="disk/0",
+            size=8,
+            mode="rw",
+        )
+        config_fake.AddInstance(
+            world.cfg, "inst2.example.com", NODE2, disk_template="plain", disks=[disk]
+        )
+        Refused(world, self.Repair(), errors.ECODE_STATE, "inst2.example.com", "no copy")
+        world.Run(self.Repair(node_name=NODE3))
+
+    def test_other_types(self, world):
+        Refused(world, self.Repair(storage_type="lvm-pv"), errors.ECODE_INVAL, "lvm-pv")

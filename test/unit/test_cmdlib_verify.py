@@ -11,6 +11,10 @@ CONFIG, SSCONF = "/var/lib/ganeti/config.data", "/var/lib/ganeti/ssconf_node_lis
 NOW = 1_800_000_000.0
 
 
+ALL_CODES = [getattr(constants, name) for name in dir(constants) if name.startswith("CV_E")]
+ALL_CODES = [code for code in ALL_CODES if isinstance(code, tuple)]
+
+
 def Answer(**values):
     """What a healthy node says."""
     return {
@@ -74,6 +78,28 @@ class TestHealthy:
     @pytest.mark.parametrize("vg_name", [None, "xenvg"])
     def test_nothing_is_found(self, vg_name):
         assert All(NewState(vg_name)) == []
+
+
+class TestNonsense:
+    """A node that answers nonsense is reported; it never ends the verification."""
+
+    @pytest.mark.parametrize("key", sorted(Answer()))
+    @pytest.mark.parametrize("value", [None, "text", 5, [], [5], ["a"], [[1, 2, 3]], {}, {"x": 5}])
+    def test_any_value(self, key, value):
+        state = NewState("xenvg")
+        # Something for every check to do: a mirrored instance that would have to fail over.
+        disk = objects.Disk(
+            dev_type="drbd8",
+            logical_id=(NODE1, NODE2, 11000, 0, 0, "secret"),
+            children=[objects.Disk(dev_type="lvm", logical_id=("xenvg", "x"), size=1, mode="rw")],
+            size=1,
+            mode="rw",
+        )
+        state.instances[INSTANCE].disks = [disk]
+        for name in (NODE1, NODE2):
+            state.answers[name][key] = value
+        codes = {code for _, code, _ in All(state)}
+        assert codes <= {name for _, name in ALL_CODES}
 
 
 class TestNode:

@@ -348,6 +348,25 @@ class TestInstances:
         assert instance.hvparams == {"acpi": False}
         assert instance.nics[0].nicparams == {"link": "br9"}
 
+    def test_disk_parameters(self, runner, transport):
+        """PR1: what is below a disk has the disk's; a node knows no defaults."""
+        runner._cfg.GetClusterInfo().diskparams["default"] = {"stripe": 1, "data_flushes": True}
+        data = objects.Disk(dev_type="lvm", logical_id=("xenvg", "x"), size=8)
+        disk = objects.Disk(
+            dev_type="drbd8",
+            logical_id=("a", "b", 11000, 0, 0, "secret"),
+            children=[data],
+            size=8,
+            params={"stripe": 2},
+        )
+        instance = _Instance(disks=[disk])
+        runner.call_instance_shutdown("node1.example.com", instance, 120)
+        (sent,) = self._Sent(transport)[0]["disks"]
+        expected = {"stripe": 2, "data_flushes": True}
+        assert sent["params"] == expected
+        assert sent["children"][0]["params"] == expected
+        assert (disk.params, data.params) == ({"stripe": 2}, None)
+
     def test_overrides_of_a_start(self, runner, transport):
         runner.call_instance_start(
             "node1.example.com", _Instance(), {"kernel_path": "/once"}, {"memory": 64}
