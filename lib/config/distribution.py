@@ -7,7 +7,8 @@ reached is known to be stale and gets its copy with the next round, whatever tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -17,40 +18,58 @@ from .. import constants, objects, uidpool
 Results = dict[str, str | None]
 
 
+#: Seconds that a change waits for the answers of nodes: one that hangs, with a dead disk, say, must
+#: not hold up the cluster.
+COMMIT_TIMEOUT: Final = 10.0
+#: Seconds for the tries that nobody waits for.
+RETRY_TIMEOUT: Final = 60.0
+
+
 class Distributor(Protocol):
     """Carries things to nodes, to all of them at once."""
 
-    def UploadConfig(self, path: str, addresses: Mapping[str, str]) -> Results:
+    def UploadConfig(self, path: str, addresses: Mapping[str, str], timeout: float) -> Results:
         """Bring this host's file of that name to these nodes.
 
         @param addresses: node name -> address
+        @param timeout: seconds to wait for their answers
         """
 
-    def WriteSsconf(self, values: Mapping[str, str], addresses: Mapping[str, str]) -> Results:
+    def WriteSsconf(
+        self, values: Mapping[str, str], addresses: Mapping[str, str], timeout: float
+    ) -> Results:
         """Have the ssconf files of these nodes written."""
 
 
 class RpcDistributor:
     """L{Distributor} by calls to the node daemons, this host's own included."""
 
-    def UploadConfig(self, path: str, addresses: Mapping[str, str]) -> Results:
+    def UploadConfig(self, path: str, addresses: Mapping[str, str], timeout: float) -> Results:
         # The RPC client is only needed by who distributes: tools that work offline do without.
         from .. import rpc
 
         names = list(addresses)
-        return _Failures(
-            rpc.RpcRunner.call_upload_file(
-                names, path, address_list=[addresses[name] for name in names]
+        try:
+            results = rpc.RpcRunner.call_upload_file(
+                names, path, address_list=[addresses[name] for name in names], timeout=timeout
             )
-        )
+        except OSError as err:
+            # The change is made; that it can not be read here is no reason to say it was not.
+            return dict.fromkeys(names, f"{path} can't be read to be sent: {err}")
+        return _Failures(results)
 
-    def WriteSsconf(self, values: Mapping[str, str], addresses: Mapping[str, str]) -> Results:
+    def WriteSsconf(
+        self, values: Mapping[str, str], addresses: Mapping[str, str], timeout: float
+    ) -> Results:
         from .. import rpc
 
         names = list(addresses)
         return _Failures(
             rpc.RpcRunner.call_write_ssconf_files(
-                names, dict(values), address_list=[addresses[name] for name in names]
+                names,
+                dict(values),
+                address_list=[addresses[name] for name in names],
+                timeout=timeout,
             )
         )
 
@@ -122,13 +141,19 @@ def OnlineAddresses(nodes: Iterable[objects.Node]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Plan:
-    """One round: what goes to whom. Empty addresses = nothing to do."""
+    """One round: what goes to whom. Empty addresses = nothing to do.
+
+    @ivar nodes: the nodes as they are configured
+    @ivar skipped: candidates that lack the configuration, but are left to a later round, and why
+    """
 
     config_serial: int
     config_addresses: Mapping[str, str]
     cluster_serial: int
     ssconf_addresses: Mapping[str, str]
     ssconf_values: Mapping[str, str]
+    nodes: Mapping[str, objects.Node]
+    skipped: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -151,12 +176,15 @@ class DistributionState:
 
     @ivar config: candidate -> serial of the last configuration it took
     @ivar ssconf: node -> cluster serial of the last ssconf values it took
-    @ivar ssconf_tried: highest cluster serial whose values all nodes were offered
+    @ivar failed: node that did not take what it was sent last -> the node as it was configured
+        then, and what went wrong
+    @ivar retried: nodes that are being tried again, by who has the time to wait for them
     """
 
     config: dict[str, int] = field(default_factory=dict)
     ssconf: dict[str, int] = field(default_factory=dict)
-    ssconf_tried: int = _NEVER
+    failed: dict[str, tuple[objects.Node, str]] = field(default_factory=dict)
+    retried: frozenset[str] = frozenset()
 
     def StaleConfig(self, addresses: Mapping[str, str], serial: int) -> dict[str, str]:
         """Those candidates that do not have this configuration."""
@@ -174,21 +202,39 @@ class DistributionState:
             if self.ssconf.get(name, _NEVER) < serial
         }
 
+    def Shunned(self, nodes: Mapping[str, objects.Node], ask_all: bool) -> set[str]:
+        """Names of the nodes that a round for a change leaves alone: those that did not answer
+        the last time, unless they were configured anew since.
+
+        @param ask_all: only those that are being tried anyway
+        """
+        if ask_all:
+            return set(self.retried)
+        # Stored objects are replaced, never modified: another object is another configuration.
+        failed = {name for name, (node, _) in self.failed.items() if nodes.get(name) is node}
+        return failed | self.retried
+
     def Record(self, plan: Plan, config_results: Results, ssconf_results: Results) -> Report:
         """Take over the results of a round."""
-        if plan.ssconf_addresses:
-            self.ssconf_tried = max(self.ssconf_tried, plan.cluster_serial)
-        for name, problem in config_results.items():
-            if problem is None:
-                self.config[name] = plan.config_serial
-        for name, problem in ssconf_results.items():
-            if problem is None:
-                self.ssconf[name] = plan.cluster_serial
+        for results, serials, serial in (
+            (config_results, self.config, plan.config_serial),
+            (ssconf_results, self.ssconf, plan.cluster_serial),
+        ):
+            for name, problem in results.items():
+                if problem is None:
+                    serials[name] = serial
+                    self.failed.pop(name, None)
+        for name, problem in [*config_results.items(), *ssconf_results.items()]:
+            if problem is not None:
+                self.failed[name] = (plan.nodes[name], problem)
+        self.failed = {name: item for name, item in self.failed.items() if name in plan.nodes}
+        problems = {
+            name: problem for name, problem in config_results.items() if problem is not None
+        }
         return Report(
             tuple(
                 f"Node {name} did not get the configuration: {problem}"
-                for name, problem in sorted(config_results.items())
-                if problem is not None
+                for name, problem in sorted({**problems, **plan.skipped}.items())
             ),
             tuple(
                 f"Node {name} did not get the ssconf files: {problem}"
@@ -206,43 +252,76 @@ class DistributionState:
         }
 
 
-def MakePlan(state: DistributionState, written: Written, myself: str, retry: bool) -> Plan:
-    """Decide who needs what.
+def MakePlan(
+    state: DistributionState, written: Written, myself: str, ask_all: bool = False
+) -> Plan:
+    """Decide who needs what, for a change that somebody waits for.
 
-    Candidates get each configuration. Nodes get ssconf values that are new to all; one that could
-    not be reached then does not slow down every later change: it is for C{retry} rounds.
+    A node that could not be reached must not slow down every later change: it is left to the
+    rounds of L{MakeRetryPlan}.
+
+    @param ask_all: ask it all the same, once
     """
-    config_addresses = state.StaleConfig(
+    shunned = state.Shunned(written.nodes, ask_all)
+    plan = _MakePlan(state, written, myself, lambda name: name not in shunned)
+    stale = state.StaleConfig(
         CandidateAddresses(written.nodes.values(), myself), written.config_serial
     )
+    skipped = {
+        name: f"{state.failed[name][1]}; it is tried again in the background"
+        for name in stale
+        if name in shunned and name in state.failed
+    }
+    return dataclasses.replace(plan, skipped=skipped)
+
+
+def MakeRetryPlan(state: DistributionState, written: Written, myself: str) -> Plan:
+    """Decide who of those that could not be reached needs what."""
+    names = state.failed.keys() - state.retried
+    return _MakePlan(state, written, myself, lambda name: name in names)
+
+
+def _MakePlan(
+    state: DistributionState, written: Written, myself: str, is_asked: Callable[[str], bool]
+) -> Plan:
+    def _Asked(addresses: Mapping[str, str]) -> dict[str, str]:
+        return {name: address for name, address in addresses.items() if is_asked(name)}
+
+    nodes = written.nodes.values()
     serial = written.cluster.serial_no
-    ssconf_addresses: dict[str, str] = {}
-    if retry or serial > state.ssconf_tried:
-        ssconf_addresses = state.StaleSsconf(OnlineAddresses(written.nodes.values()), serial)
+    ssconf_addresses = state.StaleSsconf(_Asked(OnlineAddresses(nodes)), serial)
     return Plan(
         config_serial=written.config_serial,
-        config_addresses=config_addresses,
+        config_addresses=state.StaleConfig(
+            _Asked(CandidateAddresses(nodes, myself)), written.config_serial
+        ),
         cluster_serial=serial,
         ssconf_addresses=ssconf_addresses,
         # Made of every node and instance: only if somebody gets them.
         ssconf_values=SsconfValues(written) if ssconf_addresses else {},
+        nodes=written.nodes,
+        skipped={},
     )
 
 
-def Carry(distributor: Distributor, path: str, plan: Plan) -> tuple[Results, Results]:
+def Carry(
+    distributor: Distributor, path: str, plan: Plan, timeout: float
+) -> tuple[Results, Results]:
     """Do a round: the configuration first, so that no node names a master who lacks it.
 
     A node that did not take the configuration is not asked again in the same round: a dead one
     costs one time-out.
+
+    @param timeout: seconds to wait for the answers to each of the two
     """
     config_results: Results = {}
     if plan.config_addresses:
-        config_results = distributor.UploadConfig(path, plan.config_addresses)
+        config_results = distributor.UploadConfig(path, plan.config_addresses, timeout)
     failed = {name for name, problem in config_results.items() if problem is not None}
     addresses = {
         name: address for name, address in plan.ssconf_addresses.items() if name not in failed
     }
     ssconf_results: Results = {}
     if addresses:
-        ssconf_results = distributor.WriteSsconf(plan.ssconf_values, addresses)
+        ssconf_results = distributor.WriteSsconf(plan.ssconf_values, addresses, timeout)
     return config_results, ssconf_results

@@ -75,7 +75,8 @@ class CommitEngine:
         self._sends: commit.Batcher[distribution.Report] = commit.Batcher(self.lock, self._Send)
         self._in_flight: Changes = {}
         self._must_write = False
-        self._retry = False
+        #: The next round asks also those who did not answer the last.
+        self._ask_all = False
         # Serial numbers are never used twice, not even those of changes that were undone.
         self._last_serial: int = store.serial_no
         self._spent: dict[claims.Key, int] = {}
@@ -87,13 +88,16 @@ class CommitEngine:
         return max(current or 0, self._spent.get(key, 0)) + 1
 
     @contextmanager
-    def Transaction(self, feedback_fn: FeedbackFn | None = None) -> Iterator[Pending]:
+    def Transaction(
+        self, feedback_fn: FeedbackFn | None = None, ask_all: bool = False
+    ) -> Iterator[Pending]:
         """Change the configuration: with the lock held within the block, durable at its end.
 
         All puts are made at the end of the block, or none if it raises; without any nothing is
         written.
 
         @param feedback_fn: gets the texts of what is wrong, besides the log
+        @param ask_all: offer it to nodes that did not take the last change, too
 
         Raises: ConfigurationError if it could not be written; then nothing was changed.
         """
@@ -109,7 +113,7 @@ class CommitEngine:
             )
             batch = self._writes.Join()
         _ReportProblems(problems, feedback_fn)
-        self._Finish(batch, feedback_fn)
+        self._Finish(batch, feedback_fn, ask_all)
 
     def Rewrite(self) -> None:
         """Write the configuration though no object was put, as when loading upgraded it."""
@@ -125,15 +129,36 @@ class CommitEngine:
         """
         if self._distributor is None:
             return set()
+        self._RetryFailed(self._distributor)
         with self.lock:
             stale = self._distribution.GetStale(self._written, self._myself)
-            if not stale:
+            if not stale - self._distribution.failed.keys():
                 return stale
-            self._retry = True
+            # Nodes of which nothing is known, or that missed changes while they were tried.
             batch = self._sends.Join()
         self._sends.Wait(batch)
         with self.lock:
             return self._distribution.GetStale(self._written, self._myself)
+
+    def _RetryFailed(self, distributor: distribution.Distributor) -> None:
+        """Try those who did not answer, without keeping anybody waiting meanwhile."""
+        state = self._distribution
+        with self.lock:
+            plan = distribution.MakeRetryPlan(state, self._written, self._myself)
+            names = plan.config_addresses.keys() | plan.ssconf_addresses.keys()
+            if not names:
+                return
+            state.retried |= names
+        config_results: distribution.Results = {}
+        ssconf_results: distribution.Results = {}
+        try:
+            config_results, ssconf_results = distribution.Carry(
+                distributor, self.path, plan, distribution.RETRY_TIMEOUT
+            )
+        finally:
+            with self.lock:
+                state.retried -= names
+                state.Record(plan, config_results, ssconf_results)
 
     def GetStatistics(self) -> dict[str, int]:
         """Counters of writes and rounds; the caller does not hold the lock."""
@@ -149,11 +174,14 @@ class CommitEngine:
                 "serial_no": self.store.serial_no,
             }
 
-    def _Finish(self, batch: commit.Batch[None], feedback_fn: FeedbackFn | None) -> None:
+    def _Finish(
+        self, batch: commit.Batch[None], feedback_fn: FeedbackFn | None, ask_all: bool = False
+    ) -> None:
         self._writes.Wait(batch)
         if self._distributor is None:
             return
         with self.lock:
+            self._ask_all |= ask_all
             send = self._sends.Join()
         _ReportDistribution(self._sends.Wait(send), feedback_fn)
 
@@ -236,9 +264,11 @@ class CommitEngine:
     def _Send(self) -> distribution.Report:
         assert self._distributor is not None
         with self.lock:
-            retry, self._retry = self._retry, False
-            plan = distribution.MakePlan(self._distribution, self._written, self._myself, retry)
-        config_results, ssconf_results = distribution.Carry(self._distributor, self.path, plan)
+            ask_all, self._ask_all = self._ask_all, False
+            plan = distribution.MakePlan(self._distribution, self._written, self._myself, ask_all)
+        config_results, ssconf_results = distribution.Carry(
+            self._distributor, self.path, plan, distribution.COMMIT_TIMEOUT
+        )
         with self.lock:
             return self._distribution.Record(plan, config_results, ssconf_results)
 

@@ -41,18 +41,21 @@ class FakeDistributor:
         """This node answers again."""
         self._cut.discard(name)
 
-    def _Answer(self, names: Mapping[str, str]) -> Results:
+    def _Answer(self, names: Mapping[str, str], timeout: float) -> Results:
+        # For subclasses whose nodes take their time.
         return {name: "Connection timed out" if name in self._cut else None for name in names}
 
-    def UploadConfig(self, path: str, addresses: Mapping[str, str]) -> Results:
+    def UploadConfig(self, path: str, addresses: Mapping[str, str], timeout: float) -> Results:
         if self.before_upload is not None:
             self.before_upload()
         self.uploads.append((path, sorted(addresses)))
-        return self._Answer(addresses)
+        return self._Answer(addresses, timeout)
 
-    def WriteSsconf(self, values: Mapping[str, str], addresses: Mapping[str, str]) -> Results:
+    def WriteSsconf(
+        self, values: Mapping[str, str], addresses: Mapping[str, str], timeout: float
+    ) -> Results:
         self.ssconf_rounds.append(sorted(addresses))
-        results = self._Answer(addresses)
+        results = self._Answer(addresses, timeout)
         for name, problem in results.items():
             if problem is None:
                 self.ssconf[name] = dict(values)

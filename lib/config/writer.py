@@ -526,7 +526,8 @@ class ConfigWriter(ConfigReader):
         """Store an object that was read here and modified by the caller.
 
         The caller's object gets the new serial number, so that it can be modified and stored again.
-        The cluster's ports are kept as they are here, whatever the object says.
+        The cluster's ports are kept as they are here, whatever the object says; and the cluster is
+        offered to all nodes, also to those that did not answer the last time.
 
         @param feedback_fn: gets the texts of what went wrong on the way to other nodes
 
@@ -534,7 +535,8 @@ class ConfigWriter(ConfigReader):
         ConfigurationError if the object is not known or was changed here since it was read.
         """
         key = _KeyOf(target)
-        with self._engine.Transaction(feedback_fn) as pending:
+        ask_all = key == claims.CLUSTER_KEY
+        with self._engine.Transaction(feedback_fn, ask_all) as pending:
             new = self._Successor(key, target)
             pending.Put(key, new)
             if isinstance(new, objects.Cluster):

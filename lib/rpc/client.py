@@ -247,8 +247,12 @@ def _Execute(
     addresses: Sequence[_Address],
     args: Sequence[Any],
     transport: runtime.Transport | None,
+    patience: float | None = None,
 ) -> dict[str, RpcResult]:
-    """Make one call to some nodes in parallel."""
+    """Make one call to some nodes in parallel.
+
+    @param patience: seconds to wait for the answers, if that is less than the call may take
+    """
     transport = transport or _Client.transport
     assert transport is not None, "RPC module not initialized"
     if len(args) != len(call.args):
@@ -257,6 +261,8 @@ def _Execute(
     wire_args = pathutils.ToWire(rpc_defs.EncodeArgs(call.name, args))
     body = serializer.Dump(wire_args).encode("utf-8")
     timeout = call.GetTimeout(args)
+    if patience is not None:
+        timeout = min(timeout, patience)
     port = _GetPort()
 
     results: dict[str, RpcResult] = {}
@@ -356,7 +362,8 @@ class RpcRunner(metaclass=_HasCalls):
     filled in, for a node knows no defaults.
 
     Static calls need no configuration: they are methods of the class, ask the resolver for
-    addresses unless C{address_list} gives them, and are made to offline nodes as well.
+    addresses unless C{address_list} gives them, and are made to offline nodes as well. C{timeout}
+    is for who does not want to wait for an answer as long as the call may take.
     C{call_jobqueue_update} and C{call_jobqueue_rename} take that list as their second argument.
     """
 
@@ -427,10 +434,15 @@ class RpcRunner(metaclass=_HasCalls):
 
     @classmethod
     def call_upload_file(
-        cls, node_list: Sequence[str], file_name: str, address_list: Sequence[str] | None = None
+        cls,
+        node_list: Sequence[str],
+        file_name: str,
+        address_list: Sequence[str] | None = None,
+        timeout: float | None = None,
     ) -> dict[str, RpcResult]:
         """Send a file of this node to others, with its permissions, owner and times.
 
+        @param timeout: seconds to wait for the answers at most
         @raise OSError: it can not be read
         """
         with open(file_name, "rb") as fobj:
@@ -444,7 +456,7 @@ class RpcRunner(metaclass=_HasCalls):
             st.st_atime,
             st.st_mtime,
         ]
-        return _StaticCall(rpc_defs.CALLS["upload_file"], node_list, address_list, args)
+        return _StaticCall(rpc_defs.CALLS["upload_file"], node_list, address_list, args, timeout)
 
     @classmethod
     def call_jobqueue_update(
@@ -500,6 +512,7 @@ def _StaticCall(
     nodes: Sequence[str],
     address_list: Sequence[str] | None,
     args: Sequence[Any],
+    timeout: float | None = None,
 ) -> dict[str, RpcResult]:
     addresses: list[_Address]
     if address_list is None:
@@ -507,7 +520,7 @@ def _StaticCall(
     else:
         assert len(address_list) == len(nodes), "Each node needs exactly one address"
         addresses = list(address_list)
-    return _Execute(call, nodes, addresses, args, None)
+    return _Execute(call, nodes, addresses, args, None, timeout)
 
 
 def _BindArgs(call: rpc_defs.Call, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
@@ -538,10 +551,14 @@ def _MakeMethod(call: rpc_defs.Call) -> Any:
         return results if multi else results[where]
 
     def StaticMethod(
-        where: Any, *args: Any, address_list: Sequence[str] | None = None, **kwargs: Any
+        where: Any,
+        *args: Any,
+        address_list: Sequence[str] | None = None,
+        timeout: float | None = None,
+        **kwargs: Any,
     ) -> Any:
         nodes = where if multi else [where]
-        results = _StaticCall(call, nodes, address_list, _BindArgs(call, args, kwargs))
+        results = _StaticCall(call, nodes, address_list, _BindArgs(call, args, kwargs), timeout)
         return results if multi else results[where]
 
     function: Callable[..., Any] = StaticMethod if call.static else Method

@@ -34,7 +34,7 @@ from . import clientops, daemon, luxiserver
 _YES: Final = "YES"
 
 #: Seconds between two tries to serve nodes that could not be reached.
-_STALE_NODES_INTERVAL: Final = 30.0
+_STALE_NODES_INTERVAL: Final = 10.0
 
 
 class MasterContext:

@@ -137,7 +137,7 @@ class SimNodes(cmdlib_fake.FakeNodes):
 
     # The distributor of the configuration
 
-    def UploadConfig(self, path, addresses) -> Results:
+    def UploadConfig(self, path, addresses, _timeout) -> Results:
         """As C{Distributor.UploadConfig}: the file as it is when it is read."""
         data = self._rt.files.read(path)
         results = {name: self._Answer("upload_file", name) for name in addresses}
@@ -146,7 +146,7 @@ class SimNodes(cmdlib_fake.FakeNodes):
                 self.config[name] = data
         return _Texts(self._Lose("upload_file", results))
 
-    def WriteSsconf(self, values, addresses) -> Results:
+    def WriteSsconf(self, values, addresses, _timeout) -> Results:
         """As C{Distributor.WriteSsconf}."""
         results = {name: self._Answer("write_ssconf_files", name) for name in addresses}
         for name, result in results.items():

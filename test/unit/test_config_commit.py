@@ -105,11 +105,75 @@ class TestUnreachable:
         cfg.Update(instance, told.append)
         assert told == [f"Node {_NODE2} did not get the configuration: Connection timed out"]
         assert [record.levelname for record in caplog.records] == ["ERROR"]
-        cfg.Update(instance, told.append)
-        assert len(told) == 2
+        assert len(nodes.uploads) == 2
         nodes.Mend(_NODE2)
+        assert cfg.DistributeStale() == set()
         cfg.Update(instance, told.append)
-        assert len(told) == 2
+        assert len(told) == 1
+        assert nodes.uploads[2:] == [(_PATH, [_NODE2])] * 2
+
+    def test_later_changes_do_not_wait_for_it(self, cfg, nodes):
+        instance = fake.AddInstance(cfg, _INST, _NODE1)
+        nodes.Cut(_NODE2)
+        nodes.Cut(_NODE3)
+        cfg.SetVGName("other")
+        uploads, rounds = len(nodes.uploads), len(nodes.ssconf_rounds)
+        told = []
+        cfg.Update(instance, told.append)
+        fake.AddInstance(cfg, "another", _NODE1)
+        assert told == [
+            f"Node {_NODE2} did not get the configuration: Connection timed out; it is tried again"
+            " in the background"
+        ]
+        assert len(nodes.uploads) == uploads
+        assert nodes.ssconf_rounds[rounds:] == [[_NODE1]]
+
+    def test_asked_at_once_when_its_own_state_changes(self, cfg, nodes):
+        """Also: a change of the cluster itself, as by redist-conf, is offered to everybody."""
+        nodes.Cut(_NODE2)
+        cfg.SetVGName("other")
+        nodes.Mend(_NODE2)
+        cfg.AllocatePort()
+        assert cfg.GetStatistics()["stale_nodes"] == 1
+        cfg.Update(cfg.GetNodeInfo(_NODE2))
+        assert cfg.GetStatistics()["stale_nodes"] == 0
+        nodes.Cut(_NODE2)
+        cfg.SetVGName("third")
+        nodes.Mend(_NODE2)
+        cfg.Update(cfg.GetClusterInfo())
+        assert cfg.GetStatistics()["stale_nodes"] == 0
+
+    def test_a_try_in_the_background_holds_up_nobody(self):
+        """A node that hangs, and changes meanwhile: none of them waits, none is lost."""
+        sim = simulation.Simulation(3)
+        rt = sim.runtime
+        nodes = _HangingNodes(rt)
+
+        def _Run():
+            cfg = fake.NewWriter(
+                runtime_fake.NewRuntime(clock=rt.clock, random=rt.random, threads=rt.threads),
+                nodes=2,
+                distributor=nodes,
+            )
+            cfg.SetVGName("first")
+            nodes.Cut(_NODE2)
+            began = rt.clock.monotonic()
+            cfg.SetVGName("second")
+            assert rt.clock.monotonic() - began <= distribution.COMMIT_TIMEOUT
+            retry = rt.threads.start(cfg.DistributeStale)
+            rt.clock.sleep(1)
+            began = rt.clock.monotonic()
+            for number in range(10):
+                fake.AddInstance(cfg, f"inst{number}", _NODE1)
+            cfg.Update(cfg.GetClusterInfo())
+            assert rt.clock.monotonic() == began
+            assert retry.is_alive()
+            nodes.Mend(_NODE2)
+            retry.join()
+            assert cfg.DistributeStale() == set()
+            assert len(nodes.ssconf[_NODE2]["instance_list"].split()) == 10
+
+        sim.Run(_Run)
 
     def test_one_time_out_a_round(self, cfg, nodes):
         """Who did not take the configuration is not asked to take the ssconf files."""
@@ -308,9 +372,23 @@ class _SlowNodes(fake.FakeDistributor):
         self._rt = rt
         self._seconds = seconds
 
-    def UploadConfig(self, path, addresses):
-        results = super().UploadConfig(path, addresses)
+    def UploadConfig(self, path, addresses, timeout):
+        results = super().UploadConfig(path, addresses, timeout)
         self._rt.clock.sleep(self._seconds)
+        return results
+
+
+class _HangingNodes(fake.FakeDistributor):
+    """Who is cut off makes its caller wait as long as that wants to."""
+
+    def __init__(self, rt):
+        super().__init__()
+        self._rt = rt
+
+    def _Answer(self, names, timeout):
+        results = super()._Answer(names, timeout)
+        if any(results.values()):
+            self._rt.clock.sleep(timeout)
         return results
 
 
@@ -631,20 +709,26 @@ class TestRpcDistributor:
 
         class _Runner:
             @staticmethod
-            def call_upload_file(nodes, path, address_list=None):
-                calls.append(("upload", nodes, path, address_list))
+            def call_upload_file(nodes, path, address_list, timeout):
+                calls.append(("upload", nodes, path, address_list, timeout))
                 return {nodes[0]: _Result(), nodes[1]: _Result("timed out")}
 
             @staticmethod
-            def call_write_ssconf_files(nodes, values, address_list=None):
-                calls.append(("ssconf", nodes, values, address_list))
+            def call_write_ssconf_files(nodes, values, address_list, timeout):
+                calls.append(("ssconf", nodes, values, address_list, timeout))
                 return {node: _Result() for node in nodes}
 
         monkeypatch.setattr(rpc, "RpcRunner", _Runner)
         carrier = distribution.RpcDistributor()
-        assert carrier.UploadConfig("/p", {"a": "1", "b": "2"}) == {"a": None, "b": "timed out"}
-        assert carrier.WriteSsconf({"k": "v"}, {"a": "1"}) == {"a": None}
+        uploaded = carrier.UploadConfig("/p", {"a": "1", "b": "2"}, 3.0)
+        assert uploaded == {"a": None, "b": "timed out"}
+        assert carrier.WriteSsconf({"k": "v"}, {"a": "1"}, 4.0) == {"a": None}
         assert calls == [
-            ("upload", ["a", "b"], "/p", ["1", "2"]),
-            ("ssconf", ["a"], {"k": "v"}, ["1"]),
+            ("upload", ["a", "b"], "/p", ["1", "2"], 3.0),
+            ("ssconf", ["a"], {"k": "v"}, ["1"], 4.0),
         ]
+
+    def test_a_file_that_can_not_be_read_fails_nobodys_change(self):
+        results = distribution.RpcDistributor().UploadConfig("/nonexistent/f", {"a": "1"}, 1.0)
+        assert list(results) == ["a"]
+        assert "can't be read" in results["a"]
