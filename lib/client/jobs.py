@@ -185,10 +185,8 @@ def SetGenericOpcodeOpts(ops: Sequence[OpCode], opts: Any) -> None:
     if opts is None:
         return
     for op in ops:
-        if getattr(opts, "dry_run", False):
-            op.dry_run = True
-        if getattr(opts, "debug", 0):
-            op.debug_level = opts.debug
+        op.dry_run = bool(getattr(opts, "dry_run", False))
+        op.debug_level = getattr(opts, "debug", 0) or 0
         priority = getattr(opts, "priority", None)
         if priority is not None:
             op.priority = PRIORITIES[priority]

@@ -74,8 +74,8 @@ class LUClusterVerify(base.LogicalUnit):
         for name in text.NiceSort(state.instances):
             self._Verbose(f"Verifying instance {name}")
             self._Report(checks.CheckInstance(state, name))
+        self._Header("Verifying orphan volumes")
         if state.vg_name is not None:
-            self._Header("Verifying orphan volumes")
             self._Report(checks.CheckOrphanVolumes(state))
         self._Header("Verifying orphan instances")
         self._Report(checks.CheckOrphanInstances(state))

@@ -36,6 +36,10 @@ _MODULES = {
 _NODE = "node1.example.com"
 
 
+#: What the commands set on every opcode.
+_COMMON = {"dry_run": False, "debug_level": 0}
+
+
 class _Dialogue:
     def __init__(self, command, out, err, code):
         self.command = command
@@ -547,9 +551,14 @@ class TestTags:
         path = tmp_path / "tags"
         path.write_text("  b\n\nc:1\n")
         assert shell.Run(f"gnt-node add-tags --from {path} node1 a") == ("", "", 0)
-        assert shell.Submitted() == [
-            {"OP_ID": "OP_TAGS_SET", "kind": "node", "name": "node1", "tags": ["a", "b", "c:1"]}
-        ]
+        (op,) = shell.Submitted()
+        assert op == {
+            **_COMMON,
+            "OP_ID": "OP_TAGS_SET",
+            "kind": "node",
+            "name": "node1",
+            "tags": ["a", "b", "c:1"],
+        }
 
     def test_none(self, shell):
         for command in ("gnt-cluster add-tags", "gnt-node remove-tags node1"):
@@ -1046,6 +1055,7 @@ class TestOs:
         assert shell.Run("gnt-os modify -H kvm:acpi=false -H fake noop")[2] == 0
         (op,) = shell.Submitted()
         assert op == {
+            **_COMMON,
             "OP_ID": "OP_CLUSTER_SET_PARAMS",
             "os_hvp": {"noop": {"kvm": {"acpi": "false"}, "fake": {}}},
         }

@@ -131,11 +131,13 @@ class TestSubmission:
         (op,) = cl.submitted[0]
         assert (op["dry_run"], op["debug_level"], op["priority"]) == (True, 2, -10)
 
-    def test_nothing_asked_nothing_set(self):
+    def test_both_are_set_on_every_opcode(self):
         cl = fake.FakeClient()
         opts = _Opts(dry_run=False, debug=0, priority=None)
         jobs.SubmitOpCode(opcodes.OpClusterRedistConf(), cl, opts=opts)
-        assert cl.submitted == [[{"OP_ID": "OP_CLUSTER_REDIST_CONF"}]]
+        assert cl.submitted == [
+            [{"OP_ID": "OP_CLUSTER_REDIST_CONF", "dry_run": False, "debug_level": 0}]
+        ]
 
     def test_submit_only(self, capsys):
         cl = fake.FakeClient()
