@@ -563,6 +563,7 @@ class TestInstanceOnANode:
                 os_hvp={},
                 beparams={"default": {"memory": 64, "vcpus": 1, "auto_balance": True}},
                 nicparams={"default": {"mode": "bridged", "link": "br0"}},
+                diskparams={},
             )
 
         def GetNodeInfo(self, _):
