@@ -97,8 +97,10 @@ class World:
         assert status == 0, err
         ((op,),) = self.master.submitted[before:]
         opcodes.OpCode.LoadOpCode(op)
-        assert op.pop("dry_run") == ("--dry-run" in argv)
         assert op.pop("debug_level") == 0
+        assert op["dry_run"] == ("--dry-run" in argv)
+        if not op["dry_run"]:
+            del op["dry_run"]
         return op
 
     def Refused(self, *argv):
