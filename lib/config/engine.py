@@ -28,9 +28,13 @@ FILE_MODE: Final = 0o600
 
 
 class Pending:
-    """The changes of one transaction, collected to be made all at once."""
+    """The changes of one transaction, collected to be made all at once.
+
+    @ivar ask_all: offer them also to nodes that did not take the last change
+    """
 
     def __init__(self) -> None:
+        self.ask_all = False
         self.puts: list[tuple[claims.Key, AnyObject | None]] = []
 
     def Put(self, key: claims.Key, obj: AnyObject) -> None:
@@ -88,16 +92,13 @@ class CommitEngine:
         return max(current or 0, self._spent.get(key, 0)) + 1
 
     @contextmanager
-    def Transaction(
-        self, feedback_fn: FeedbackFn | None = None, ask_all: bool = False
-    ) -> Iterator[Pending]:
+    def Transaction(self, feedback_fn: FeedbackFn | None = None) -> Iterator[Pending]:
         """Change the configuration: with the lock held within the block, durable at its end.
 
         All puts are made at the end of the block, or none if it raises; without any nothing is
         written.
 
         @param feedback_fn: gets the texts of what is wrong, besides the log
-        @param ask_all: offer it to nodes that did not take the last change, too
 
         Raises: ConfigurationError if it could not be written; then nothing was changed.
         """
@@ -113,7 +114,7 @@ class CommitEngine:
             )
             batch = self._writes.Join()
         _ReportProblems(problems, feedback_fn)
-        self._Finish(batch, feedback_fn, ask_all)
+        self._Finish(batch, feedback_fn, pending.ask_all)
 
     def Rewrite(self) -> None:
         """Write the configuration though no object was put, as when loading upgraded it."""

@@ -526,8 +526,9 @@ class ConfigWriter(ConfigReader):
         """Store an object that was read here and modified by the caller.
 
         The caller's object gets the new serial number, so that it can be modified and stored again.
-        The cluster's ports are kept as they are here, whatever the object says; and the cluster is
-        offered to all nodes, also to those that did not answer the last time.
+        The cluster's ports are kept as they are here, whatever the object says. To store the
+        cluster without any difference is a wish to send everything once more, also to nodes that
+        did not answer the last time.
 
         @param feedback_fn: gets the texts of what went wrong on the way to other nodes
 
@@ -535,12 +536,12 @@ class ConfigWriter(ConfigReader):
         ConfigurationError if the object is not known or was changed here since it was read.
         """
         key = _KeyOf(target)
-        ask_all = key == claims.CLUSTER_KEY
-        with self._engine.Transaction(feedback_fn, ask_all) as pending:
+        with self._engine.Transaction(feedback_fn) as pending:
             new = self._Successor(key, target)
             pending.Put(key, new)
             if isinstance(new, objects.Cluster):
                 self._KeepPorts(new)
+                pending.ask_all = _IsSame(new, self._store.cluster)
                 self._cluster_since = new.serial_no
             elif isinstance(new, objects.Node):
                 pending.Put(claims.CLUSTER_KEY, self._NewCluster())
@@ -589,6 +590,12 @@ def _KeyOf(target: object) -> claims.Key:
     if isinstance(target, objects.Instance):
         return claims.Key(claims.INSTANCE, target.name)
     raise errors.ProgrammerError(f"Invalid object type ({type(target)}) passed to Update")
+
+
+def _IsSame(new: objects.Cluster, stored: objects.Cluster) -> bool:
+    """Are these versions equal but for what each version has of its own?"""
+    own = dict.fromkeys(["serial_no", "mtime"])
+    return {**new.ToDict(), **own} == {**stored.ToDict(), **own}
 
 
 def _Refresh(target: Any, new: Any) -> None:

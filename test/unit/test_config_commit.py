@@ -129,18 +129,24 @@ class TestUnreachable:
         assert nodes.ssconf_rounds[rounds:] == [[_NODE1]]
 
     def test_asked_at_once_when_its_own_state_changes(self, cfg, nodes):
-        """Also: a change of the cluster itself, as by redist-conf, is offered to everybody."""
+        """Also: what changes nothing, as redist-conf does, is a wish to send it to everybody."""
         nodes.Cut(_NODE2)
         cfg.SetVGName("other")
         nodes.Mend(_NODE2)
         cfg.AllocatePort()
         assert cfg.GetStatistics()["stale_nodes"] == 1
-        cfg.Update(cfg.GetNodeInfo(_NODE2))
+        node = cfg.GetNodeInfo(_NODE2)
+        node.AddTag("x")
+        cfg.Update(node)
         assert cfg.GetStatistics()["stale_nodes"] == 0
         nodes.Cut(_NODE2)
         cfg.SetVGName("third")
         nodes.Mend(_NODE2)
-        cfg.Update(cfg.GetClusterInfo())
+        cluster = cfg.GetClusterInfo()
+        cluster.AddTag("x")
+        cfg.Update(cluster)
+        assert cfg.GetStatistics()["stale_nodes"] == 1
+        cfg.Update(cluster)
         assert cfg.GetStatistics()["stale_nodes"] == 0
 
     def test_a_try_in_the_background_holds_up_nobody(self):
