@@ -376,12 +376,13 @@ def TObject(
     return _Object(required, optional or {}, others)
 
 
-#: A job id: decimal text up to release 2.6, an integer later.
+#: A job id: decimal text up to release 2.6, an integer later. Not of any length: Python takes only
+#: so many digits for a number.
 TJobId: Final[Type] = _Leaf(
     "job id",
     lambda value: (
         TNonNegativeInt(value)
-        or (isinstance(value, str) and re.fullmatch("[0-9]+", value) is not None)
+        or (isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value) is not None)
     ),
-    {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+$"}]},
+    {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]{1,18}$"}]},
 )

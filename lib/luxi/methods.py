@@ -274,9 +274,10 @@ def ParseArgs(name: str, args: Any, modern: bool = False) -> list[Any]:
 def _NormalizeJobIds(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_NormalizeJobIds(item) for item in value]
-    if isinstance(value, str) and not (value.isascii() and value.isdecimal()):
-        return value
-    return None if value is None else str(int(value))
+    if isinstance(value, str):
+        # What is none stands for a job that does not exist.
+        return str(int(value)) if ht.TJobId(value) else value
+    return None if value is None else str(value)
 
 
 def AdaptJobIds(name: str, values: Sequence[Any], result: Any) -> Any:

@@ -30,11 +30,15 @@ class ClientOps:
 
     @param context: the master daemon's
     @param executor: runs what may take longer than a moment
+    @param node_executor: runs what may ask nodes, and so take very long; default: the same
     """
 
-    def __init__(self, context: base.Context, executor: Executor) -> None:
+    def __init__(
+        self, context: base.Context, executor: Executor, node_executor: Executor | None = None
+    ) -> None:
         self._context = context
         self._executor = executor
+        self._node_executor = node_executor or executor
         self._queue: jqueue.JobQueue = context.jobqueue
         #: Waits for job changes that are going on, to end them with the daemon.
         self._waits: set[asyncio.Event] = set()
@@ -48,9 +52,9 @@ class ClientOps:
             luxi.REQ_CHANGE_JOB_PRIORITY: self._InThread(self._queue.ChangeJobPriority),
             luxi.REQ_WAIT_FOR_JOB_CHANGE: self._WaitForJobChange,
             luxi.REQ_QUERY_JOBS: self._InThread(self._queue.QueryJobs),
-            luxi.REQ_QUERY_INSTANCES: self._InThread(self._QueryInstances),
-            luxi.REQ_QUERY_NODES: self._InThread(self._QueryNodes),
-            luxi.REQ_QUERY_EXPORTS: self._InThread(self._QueryExports),
+            luxi.REQ_QUERY_INSTANCES: self._InThread(self._QueryInstances, self._node_executor),
+            luxi.REQ_QUERY_NODES: self._InThread(self._QueryNodes, self._node_executor),
+            luxi.REQ_QUERY_EXPORTS: self._InThread(self._QueryExports, self._node_executor),
             luxi.REQ_QUERY_CONFIG_VALUES: self._InThread(self._QueryConfigValues),
             luxi.REQ_QUERY_CLUSTER_INFO: self._InThread(self._QueryClusterInfo),
             luxi.REQ_QUERY_TAGS: self._InThread(self._QueryTags),
@@ -75,10 +79,10 @@ class ClientOps:
         for event in self._waits:
             event.set()
 
-    def _InThread(self, fn: Callable[..., Any]) -> _Handler:
+    def _InThread(self, fn: Callable[..., Any], executor: Executor | None = None) -> _Handler:
         async def _Run(*args: Any) -> Any:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._executor, fn, *args)
+            return await loop.run_in_executor(executor or self._executor, fn, *args)
 
         return _Run
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -313,6 +314,7 @@ def GenericMain(
     if pathutils.IsVirtual():
         _PreferOwnInterpreter()
 
+    _RaiseFileLimit()
     pid_file = process.PidFile(pathutils.DaemonPidFile(daemon_name))
     try:
         pid_file.Acquire()
@@ -348,6 +350,13 @@ def _Detach(options: argparse.Namespace, logfile: str) -> process.StartReport:
         return process.StartReport()
     process.CloseFDs()
     return process.Daemonize(logfile)
+
+
+def _RaiseFileLimit() -> None:
+    """Have as many files open as the administrator lets us: a connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _PreferOwnInterpreter() -> None:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import socket
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Executor
@@ -61,6 +62,8 @@ class LuxiServer:
     @param call: executes requests
     @param executor: formats large answers
     @param allowed_uids: users whose processes may connect; default: root and our own
+    @param max_connections: at once; default: what leaves enough files for everything else that the
+        daemon does, for with none left not even a job could be written
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class LuxiServer:
         executor: Executor,
         allowed_uids: Collection[int] | None = None,
         max_message_size: int = luxi.MAX_MESSAGE_SIZE,
+        max_connections: int | None = None,
     ) -> None:
         self._call = call
         self._executor = executor
@@ -76,6 +80,9 @@ class LuxiServer:
             allowed_uids if allowed_uids is not None else (0, os.geteuid())
         )
         self._max_message_size = max_message_size
+        if max_connections is None:
+            max_connections = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
+        self._max_connections = max_connections
         self._server: asyncio.AbstractServer | None = None
         #: The task of each connection.
         self._connections: set[asyncio.Task[None]] = set()
@@ -86,7 +93,9 @@ class LuxiServer:
 
     async def Start(self, sock: socket.socket) -> None:
         """Accept connections."""
-        self._server = await asyncio.start_unix_server(self._OnConnection, sock=sock)
+        self._server = await asyncio.start_unix_server(
+            self._OnConnection, sock=sock, backlog=_BACKLOG
+        )
 
     async def Stop(self) -> None:
         """Accept no more connections; give those at work a moment, and close all."""
@@ -117,7 +126,9 @@ class LuxiServer:
         assert task is not None
         self._connections.add(task)
         try:
-            if self._IsAllowed(writer):
+            if len(self._connections) > self._max_connections:
+                await self._RefuseOverflow(writer)
+            elif self._IsAllowed(writer):
                 await self._Serve(reader, writer, task)
         except (ConnectionError, asyncio.CancelledError):
             # It went away, or we do.
@@ -128,6 +139,12 @@ class LuxiServer:
             self._connections.discard(task)
             self._busy.discard(task)
             writer.close()
+
+    async def _RefuseOverflow(self, writer: asyncio.StreamWriter) -> None:
+        self._stat_refused += 1
+        text = f"The master daemon serves {self._max_connections} clients already, try again later"
+        logging.warning("Refused a client: there are %d already", self._max_connections)
+        await self._Send(writer, luxi.FormatResponse(False, text))
 
     def _IsAllowed(self, writer: asyncio.StreamWriter) -> bool:
         sock = writer.get_extra_info("socket")

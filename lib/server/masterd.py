@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Final
 
 from .. import (
@@ -158,29 +158,38 @@ def _MakeContext() -> MasterContext:
     return context
 
 
-async def _ServeStaleNodes(context: MasterContext, executor: ThreadPoolExecutor) -> None:
+async def _ServeStaleNodes(context: MasterContext, executor: Executor) -> None:
     """Again and again bring configuration and ssconf to nodes that could not be reached."""
     loop = asyncio.get_running_loop()
+    known: set[str] = set()
     while True:
-        stale = await loop.run_in_executor(executor, context.cfg.DistributeStale)
-        if stale:
-            logging.info("Still without the newest configuration: %s", ", ".join(sorted(stale)))
+        try:
+            stale = await loop.run_in_executor(executor, context.cfg.DistributeStale)
+        except Exception:  # noqa: BLE001 - a duty for life: one failure must not be its end
+            logging.exception("Can not serve the nodes without the newest configuration")
+        else:
+            if stale != known:
+                names = ", ".join(sorted(stale)) or "none any more"
+                logging.info("Nodes without the newest configuration: %s", names)
+            known = stale
         await asyncio.sleep(_STALE_NODES_INTERVAL)
 
 
 async def _Main(control: daemon.DaemonControl) -> int:
     loop = asyncio.get_running_loop()
     executor = ThreadPoolExecutor(constants.CLIENT_REQUEST_WORKERS, "ClientReq")
+    # Whoever waits for nodes waits here, where a node that hangs holds up nobody else.
+    node_executor = ThreadPoolExecutor(constants.CLIENT_REQUEST_WORKERS, "ClientNodeReq")
     # Before anything else: clients that come while jobs are loaded wait and are served then.
     sock = luxiserver.Listen(pathutils.MASTER_SOCKET)
     context: MasterContext | None = None
     try:
         context = await loop.run_in_executor(executor, _MakeContext)
-        ops = clientops.ClientOps(context, executor)
+        ops = clientops.ClientOps(context, executor, node_executor)
         server = luxiserver.LuxiServer(ops.Call, executor)
         await server.Start(sock)
         control.Started()
-        duty = asyncio.create_task(_ServeStaleNodes(context, executor))
+        duty = asyncio.create_task(_ServeStaleNodes(context, node_executor))
         await control.WaitForStop()
         duty.cancel()
         # New jobs are refused, those that wait stay for the next start; running opcodes are waited
@@ -194,7 +203,8 @@ async def _Main(control: daemon.DaemonControl) -> int:
             os.unlink(pathutils.MASTER_SOCKET)
         if context is not None:
             await loop.run_in_executor(None, context.jobqueue.Shutdown)
-        executor.shutdown(wait=False, cancel_futures=True)
+        for pool in (executor, node_executor):
+            pool.shutdown(wait=False, cancel_futures=True)
     return constants.EXIT_SUCCESS
 
 

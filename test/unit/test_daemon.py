@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import stat
 import sys
@@ -223,6 +224,21 @@ class TestForeground:
 
         os.makedirs(pathutils.RUN_GANETI_DIR, 0o700)
         assert _Main(Exec, "-f") == 0
+
+    def testAsManyFilesAsAllowed(self):
+        """Thousands of clients are served where the system's default is a thousand files."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 900), hard))
+        seen = []
+
+        def Exec(options, args, control):
+            seen.append(resource.getrlimit(resource.RLIMIT_NOFILE))
+
+        try:
+            assert _Main(Exec, "-f") == 0
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert seen == [(hard, hard)]
 
     def testCheckRefuses(self, capsys):
         assert _Main(pytest.fail, "-f", "argument") == 1

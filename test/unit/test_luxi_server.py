@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -103,10 +104,11 @@ async def _Main(fn, path, kwargs):
     locking.GanetiLockManager._instance = None
     master = fake.NewMaster(runtime_fake.NewRuntime(), nodes=1, rpc_=rpc)
     executor = ThreadPoolExecutor(4)
+    node_executor = ThreadPoolExecutor(1)
     sock = luxiserver.Listen(path)
     # Before the server runs, as an early client.
     connection = await Connection.Open(path)
-    ops = clientops.ClientOps(master, executor)
+    ops = clientops.ClientOps(master, executor, node_executor)
     server = luxiserver.LuxiServer(ops.Call, executor, **kwargs)
     await server.Start(sock)
     try:
@@ -117,6 +119,7 @@ async def _Main(fn, path, kwargs):
         await server.Stop()
         connection.Close()
         executor.shutdown()
+        node_executor.shutdown()
         await asyncio.to_thread(master.jobqueue.Shutdown)
         sock.close()
 
@@ -148,6 +151,10 @@ class TestMethods:
             assert await call("AutoArchiveJobs", [-1, 10]) == [2, 0]
             assert await call("QueryJobs", [None, ["id"]]) == []
             assert await call("CancelJob", "99") == [False, "Job 99 not found"]
+            endless = "9" * 5000
+            assert (await call("CancelJob", endless))[0] is False
+            assert await call("QueryJobs", [[endless], ["id"]]) == [None]
+            assert await call("WaitForJobChange", [endless, ["id"], None, None, 0]) is None
 
         serve(_Work)
 
@@ -159,6 +166,7 @@ class TestMethods:
                 [{**OP, "nosuch": 1}],
                 [{"OP_ID": "OP_TEST_DELAY"}],
                 [{**OP, "duration": "long"}],
+                [{**OP, "depends": [["9" * 5000, []]]}],
                 [],
             ):
                 name, args = await error("SubmitJob", ops)
@@ -227,6 +235,26 @@ class TestMethods:
             rows = await call("QueryNodes", [[], ["name", "role"], False])
             assert rows == [[NODE, "M"]]
             assert (await call("QueryClusterInfo", []))["name"] == "cluster.example.com"
+
+        serve(_Work)
+
+    def test_a_node_that_hangs_holds_up_no_job(self, serve):
+        """Queries that wait for nodes wait apart from everything else."""
+
+        async def _Work(world):
+            go = threading.Event()
+            world.ops._RunQuery = lambda op: go.wait()
+            clients = [await Connection.Open(world.path) for _ in range(8)]
+            for client in clients:
+                client.Send("QueryNodes", [[], ["name", "mfree"], False])
+            call = world.connection.Result
+            assert await call("SubmitManyJobs", [[OP]]) == [[True, "1"]]
+            assert await call("QueryJobs", [["1"], ["id"]]) == [["1"]]
+            assert (await call("CancelJob", "1"))[0] in (True, False)
+            go.set()
+            for client in clients:
+                assert await client.Receive() == (True, True)
+                client.Close()
 
         serve(_Work)
 
@@ -480,6 +508,44 @@ class TestProtocol:
             assert world.server.GetStatistics()["refused"] >= 1
 
         serve(_Work, allowed_uids=[os.geteuid() + 1])
+
+    def test_a_storm_of_clients(self, serve):
+        """They wait in the backlog while the daemon is busy; nobody is sent away at once."""
+
+        async def _Work(world):
+            clients = []
+            # Without giving the server a chance to accept any of them.
+            for _ in range(400):
+                client = socket.socket(socket.AF_UNIX)
+                client.setblocking(False)
+                client.connect(world.path)
+                clients.append(client)
+            assert await world.connection.Result("QueryJobs", [None, ["id"]]) == []
+            for client in clients:
+                client.close()
+
+        serve(_Work)
+
+    def test_too_many_clients(self, serve):
+        """Files are left for the daemon's own work, and who is too much is told so."""
+
+        async def _Work(world):
+            assert await world.connection.Result("QueryJobs", [None, ["id"]]) == []
+            others = [await Connection.Open(world.path) for _ in range(2)]
+            success, text = await others[1].Receive()
+            assert not success
+            assert "try again later" in text
+            assert await others[1].Receive() is None
+            others[1].Close()
+            assert await others[0].Result("QueryJobs", [None, ["id"]]) == []
+            others[0].Close()
+            while world.server.GetStatistics()["connections"] > 1:
+                await asyncio.sleep(0)
+            again = await Connection.Open(world.path)
+            assert await again.Result("QueryJobs", [None, ["id"]]) == []
+            again.Close()
+
+        serve(_Work, max_connections=2)
 
     def test_socket_is_private(self, tmp_path):
         path = str(tmp_path / "socket")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -136,3 +138,34 @@ class TestContext:
             context.jobqueue.Shutdown()
 
         sim.Run(_Work)
+
+
+class TestStaleNodes:
+    """Nodes that were away get what they missed, whatever happens in between."""
+
+    def test_goes_on_after_failures(self, monkeypatch):
+        monkeypatch.setattr(masterd, "_STALE_NODES_INTERVAL", 0.0)
+        answers = iter([OSError("config.data is away"), {"node2"}, KeyError("bug"), set()])
+        done = []
+
+        def _DistributeStale():
+            answer = next(answers, None)
+            if answer is None:
+                done.append(True)
+                return set()
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        async def _Main():
+            context = types.SimpleNamespace(
+                cfg=types.SimpleNamespace(DistributeStale=_DistributeStale)
+            )
+            with ThreadPoolExecutor(1) as executor:
+                duty = asyncio.create_task(masterd._ServeStaleNodes(context, executor))
+                while not done and not duty.done():
+                    await asyncio.sleep(0)
+                duty.cancel()
+
+        asyncio.run(asyncio.wait_for(_Main(), 10))
+        assert done
