@@ -318,13 +318,16 @@ class Processor:
     def _AddLocks(self, lu: base.LogicalUnit, level: int, shared: int | bool) -> None:
         names = lu.add_locks[level]
         try:
-            self.context.glm.add(level, names, acquired=1, shared=int(shared))
+            added = self.context.glm.add(level, names, acquired=1, shared=int(shared))
         except errors.LockError as err:
             raise errors.OpPrereqError(
                 f"Can not create {locking.LEVEL_NAMES[level]} {', '.join(sorted(_NameSet(names)))}:"
                 f" another job just did: {err}",
                 errors.ECODE_FAULT,
             ) from err
+        if not added:
+            # Somebody who wants the job to end had the wait end.
+            raise LockAcquireTimeout
         lu.remove_locks[level] = names
         lu.acquired_locks[level] = _NameSet(names)
 

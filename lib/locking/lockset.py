@@ -115,7 +115,9 @@ class LockSet:
         """
         if self._set_lock.is_owned():
             return set(self._Snapshot())
-        self._set_lock.acquire(shared=1)
+        # Whom an interruption is for waits in acquire() or add(); this here is for moments.
+        while not self._set_lock.acquire(shared=1):
+            pass
         try:
             return set(self._Snapshot())
         finally:
@@ -274,7 +276,7 @@ class LockSet:
 
         @param acquired: true = the thread holds the new members, from before anybody can see them
         @param shared: mode for C{acquired}
-        @return: True
+        @return: True; False if the wait was interrupted, and nothing was added
         @raise errors.LockError: one of the names exists; nothing was added
         @raise AssertionError: the thread holds something here, but not the set-lock exclusively
         """
@@ -282,8 +284,8 @@ class LockSet:
         has_set_lock = self._set_lock.is_owned(shared=0)
         if self._is_owned() and not has_set_lock:
             raise AssertionError(f"{self!r}: to add while holding locks, hold ALL_SET exclusively")
-        if not has_set_lock:
-            self._set_lock.acquire()
+        if not has_set_lock and not self._set_lock.acquire():
+            return False
         try:
             with self._table_mutex:
                 duplicates = [name for name in new if name in self._locks]
@@ -337,7 +339,9 @@ class LockSet:
     def _Delete(self, name: str, lock: SharedLock, owned: bool) -> bool:
         """Delete one member; False if somebody else did it first."""
         try:
-            lock.delete()
+            # There is no way back for who removes: an interruption is for acquire() and add().
+            while not lock.delete():
+                pass
         except errors.LockError:
             if owned:
                 raise AssertionError(f"{lock!r} was deleted while this thread held it") from None
@@ -348,7 +352,7 @@ class LockSet:
         return True
 
     def interrupt(self, ident: int) -> bool:
-        """Let a thread that waits in L{acquire} give up, as if its time were over.
+        """Let a thread that waits in L{acquire} or L{add} give up, as if its time were over.
 
         @param ident: the thread
         @return: whether it waits

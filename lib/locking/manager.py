@@ -199,7 +199,7 @@ class GanetiLockManager:
         return self._sets[level].remove(names)
 
     def interrupt(self, ident: int) -> bool:
-        """Let a thread that waits in L{acquire} give up, as if its time were over.
+        """Let a thread that waits in L{acquire} or L{add} give up, as if its time were over.
 
         @param ident: the thread
         @return: whether it waits

@@ -474,6 +474,44 @@ class TestAdd:
         assert world.log == ["added", "done", "raced"]
 
 
+class TestInterrupt:
+    """JQ3: who waits for locks can be told to stop waiting; nothing is kept or half done."""
+
+    @Simulated
+    def test_add_gives_up(self, world):
+        idents = []
+
+        def Add():
+            idents.append(world.rt.threads.get_ident())
+            world.Add("add", ["four"], acquired=1)
+
+        world.set.acquire(ALL_SET, shared=1)
+        world.Start(Add)
+        assert world.set.interrupt(idents[0])
+        world.Join()
+        assert world.log == [("add", False)]
+        assert world.set._names() == {"one", "two", "three"}
+        world.set.release()
+
+    @Simulated
+    def test_removal_goes_on(self, world):
+        idents = []
+
+        def Remove():
+            idents.append(world.rt.threads.get_ident())
+            world.Remove("remove", ["one"])
+
+        world.set.acquire(["one"], shared=1)
+        world.Start(Remove)
+        assert world.set.interrupt(idents[0])
+        world.Settle()
+        assert world.log == []
+        assert "one" in world.set._names()
+        world.set.release()
+        world.Join()
+        assert world.log == [("remove", ["one"])]
+
+
 class TestRemove:
     """LK4: removing, in every situation of ownership."""
 
