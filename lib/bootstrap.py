@@ -444,6 +444,7 @@ def BuildConfiguration(
 ) -> objects.ConfigData:
     """The configuration of a new cluster of one node; pure but for its UUIDs."""
     cluster = objects.Cluster(
+        tags=set(),
         serial_no=1,
         rsahostkeypub=host_key,
         highest_used_port=constants.FIRST_DRBD_PORT - 1,
@@ -469,6 +470,7 @@ def BuildConfiguration(
         mtime=now,
     )
     node = objects.Node(
+        tags=set(),
         name=place.node_name,
         primary_ip=place.primary_ip,
         secondary_ip=place.secondary_ip,

@@ -305,6 +305,7 @@ class LUInstanceCreate(base.LogicalUnit):
     def _MakeInstance(self, port: int | None) -> objects.Instance:
         op, plan = self.op, self.plan
         return objects.Instance(
+            tags=set(),
             name=op.instance_name,
             os=op.os_type,
             primary_node=op.pnode,

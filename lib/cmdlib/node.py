@@ -75,6 +75,7 @@ class LUNodeAdd(base.LogicalUnit):
             self.new_node = nodes[name]
         else:
             self.new_node = objects.Node(
+                tags=set(),
                 name=name,
                 primary_ip=primary_ip,
                 secondary_ip=secondary_ip,
