@@ -361,4 +361,21 @@ def ParseConfig(content: bytes, path: str) -> objects.ConfigData:
         raise errors.ConfigurationError(
             f"The configuration {path} has not the expected form: {err.__class__.__name__}: {err}"
         ) from err
+    _CheckSerials(data, path)
     return data
+
+
+def _CheckSerials(data: objects.ConfigData, path: str) -> None:
+    """Every change counts on these: better no start than changes that all fail."""
+    for what, obj in (
+        ("the configuration", data),
+        ("the cluster", data.cluster),
+        *((f"node '{name}'", node) for name, node in data.nodes.items()),
+        *((f"instance '{name}'", instance) for name, instance in data.instances.items()),
+    ):
+        serial_no: object = obj.serial_no
+        if not isinstance(serial_no, int) or serial_no < 0:
+            raise errors.ConfigurationError(
+                f"In the configuration {path} the serial_no of {what} must be a number, not"
+                f" {serial_no!r}"
+            )

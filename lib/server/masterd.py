@@ -112,14 +112,31 @@ def _Vote(node_list: list[str], myself: str) -> bool:
     return True
 
 
-def CheckAgreement() -> bool:
+def CheckAgreement(node_list: list[str], myself: str) -> bool:
     """Do the other nodes agree that this node is the master?
 
     Asks in a process of its own: it needs threads, which must not be there when a daemon detaches.
+
+    @raise errors.GenericError: that process died
     """
-    myself = ssconf.SimpleStore().GetMasterNode()
-    node_list = config.ConfigWriter(offline=True).GetNodeList()
     return process.RunInSeparateProcess(_Vote, node_list, myself)
+
+
+def ReadNodeList(myself: str) -> list[str]:
+    """Names of all nodes, from this node's configuration.
+
+    @raise errors.ConfigurationError: it is not usable, or that of another master: the daemon would
+        tell all nodes that there is another one, and leave the cluster without any
+    @raise OSError: it can not be read
+    """
+    cfg = config.ConfigWriter(offline=True)
+    if cfg.GetMasterNode() != myself:
+        raise errors.ConfigurationError(
+            f"This node, {myself}, is the master, but its {pathutils.CLUSTER_CONF_FILE} says that"
+            f" {cfg.GetMasterNode()} is. Restore the right file from another master candidate, or"
+            " make this node the master with 'gnt-cluster masterfailover'"
+        )
+    return cfg.GetNodeList()
 
 
 def CheckMasterd(options: argparse.Namespace, args: list[str]) -> int | None:
@@ -128,14 +145,14 @@ def CheckMasterd(options: argparse.Namespace, args: list[str]) -> int | None:
     if code:
         return code
     ssconf.CheckMaster(options.debug)
-    if options.no_voting:
-        if options.yes_do_it or _AskNoVoting():
-            return None
+    if options.no_voting and not (options.yes_do_it or _AskNoVoting()):
         return constants.EXIT_FAILURE
     try:
-        agreed = CheckAgreement()
+        myself = ssconf.SimpleStore().GetMasterNode()
+        node_list = ReadNodeList(myself)
+        agreed = options.no_voting or CheckAgreement(node_list, myself)
     except (errors.GenericError, OSError) as err:
-        sys.stderr.write(f"Can not ask the other nodes: {errors.FormatError(err)}\n")
+        sys.stderr.write(f"The master daemon can't be started: {errors.FormatError(err)}\n")
         return constants.EXIT_FAILURE
     return None if agreed else constants.EXIT_FAILURE
 

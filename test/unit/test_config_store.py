@@ -165,6 +165,22 @@ class TestParse:
         with pytest.raises(errors.ConfigurationError):
             store.ParseConfig(json.dumps(document).encode(), "config.data")
 
+    @pytest.mark.parametrize(
+        "path",
+        [(), ("cluster",), ("nodes", "node1.example.com"), ("instances", "inst2.example.com")],
+        ids=str,
+    )
+    @pytest.mark.parametrize("serial", ["7", None, -1, 1.5])
+    def test_serial_numbers(self, path, serial):
+        """With any other than a number every change would fail, and stay half made."""
+        document = json.loads(_Golden())
+        place = document
+        for key in path:
+            place = place[key]
+        place["serial_no"] = serial
+        with pytest.raises(errors.ConfigurationError, match="serial_no of"):
+            store.ParseConfig(json.dumps(document).encode(), "config.data")
+
     def test_global_parameters_are_dropped(self):
         """PR3: global hypervisor parameters can't be those of an instance."""
         document = json.loads(_Golden())

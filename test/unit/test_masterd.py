@@ -17,19 +17,41 @@ from ganeti.runtime.simulation import Simulation
 from ganeti.server import masterd
 
 
-def Check(monkeypatch, args=(), master=True, agreed=True, typed=None, **options):
+class _Config:
+    def __init__(self, master):
+        self._master = master
+
+    def GetMasterNode(self):
+        return self._master
+
+    def GetNodeList(self):
+        return ["node1", "node2"]
+
+
+def Check(
+    monkeypatch,
+    args=(),
+    master=True,
+    agreed=True,
+    typed=None,
+    config_master="node1",
+    **options,
+):
     """Run the check function; its exit code (None: go on)."""
 
     def _CheckMaster(debug):
         if not master:
             raise SystemExit(constants.EXIT_NOTMASTER)
 
-    def _Agree():
+    def _Agree(node_list, myself):
+        assert (node_list, myself) == (["node1", "node2"], "node1")
         if isinstance(agreed, Exception):
             raise agreed
         return agreed
 
     monkeypatch.setattr(ssconf, "CheckMaster", _CheckMaster)
+    monkeypatch.setattr(ssconf.SimpleStore, "GetMasterNode", lambda _: "node1")
+    monkeypatch.setattr(masterd.config, "ConfigWriter", lambda offline: _Config(config_master))
     monkeypatch.setattr(masterd, "CheckAgreement", _Agree)
     monkeypatch.setattr("sys.stdin", io.StringIO(typed or ""))
     values = {"debug": False, "no_voting": False, "yes_do_it": False, **options}
@@ -49,6 +71,13 @@ class TestCheck:
         err = errors.ConfigurationError("config.data is broken")
         assert Check(monkeypatch, agreed=err) == constants.EXIT_FAILURE
         assert "config.data is broken" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("no_voting", [False, True])
+    def test_configuration_of_another_master(self, monkeypatch, capsys, no_voting):
+        """It would tell all nodes so, and then nobody were the master."""
+        code = Check(monkeypatch, config_master="node2", no_voting=no_voting, yes_do_it=True)
+        assert code == constants.EXIT_FAILURE
+        assert "says that node2 is" in capsys.readouterr().err
 
     def test_arguments(self, monkeypatch):
         assert Check(monkeypatch, args=["x"]) == constants.EXIT_FAILURE
