@@ -330,10 +330,15 @@ def GenericMain(
     except (OSError, errors.GenericError) as err:
         pid_file.Release()
         return _FailStart(report, f"{daemon_name} can't be started: {errors.FormatError(err)}")
+    control = DaemonControl(report, reopen_log)
     try:
-        return _Serve(daemon_name, options, args, exec_fn, report, reopen_log)
+        code, message = _Serve(daemon_name, options, args, exec_fn, control)
     finally:
         pid_file.Release()
+    if control.started:
+        return code
+    # Only now: whoever hears of the failure must not find the daemon running by its pid file.
+    return _FailStart(report, message, code)
 
 
 def _EnsureDirectories(dirs: Sequence[tuple[str, int]], logfile: str) -> None:
@@ -380,30 +385,24 @@ def _Serve(
     options: argparse.Namespace,
     args: list[str],
     exec_fn: ExecFn,
-    report: process.StartReport,
-    reopen_log: Callable[[], object],
-) -> int:
-    control = DaemonControl(report, reopen_log)
+    control: DaemonControl,
+) -> tuple[int, str]:
+    """Exit code, and what to tell the starter if the daemon never served."""
     logging.info("%s daemon startup", daemon_name)
+    message = ""
     try:
         if getattr(options, "mlock", False):
             _LockMemory()
         code = exec_fn(options, args, control) or 0
     except SystemExit as err:
         code = _ExitCode(err)
-        if not control.started:
-            _FailStart(report, err.code if isinstance(err.code, str) else "", code)
+        message = err.code if isinstance(err.code, str) else ""
     except Exception as err:  # noqa: BLE001 - the boundary of the process
         logging.exception("%s ends because of an error", daemon_name)
         code = constants.EXIT_FAILURE
-        if not control.started:
-            _FailStart(report, f"{daemon_name} can't be started: {errors.FormatError(err)}", code)
-    else:
-        if not control.started:
-            # Ended in good order before it served: only the code tells.
-            report.Failed("", code)
+        message = f"{daemon_name} can't be started: {errors.FormatError(err)}"
     logging.info("%s daemon shutdown", daemon_name)
-    return code
+    return code, message
 
 
 def _LockMemory() -> None:

@@ -410,6 +410,23 @@ class TestDetached:
 
         assert self._Start(Exec) == (1, "ganeti-confd can't be started: address in use\n")
 
+    def testFailureIsToldWhenNoPidFileSaysThatItRuns(self, monkeypatch):
+        """Else daemon-util takes it for one that somebody else has started."""
+        holders = []
+        monkeypatch.setattr(
+            process.StartReport,
+            "Failed",
+            lambda *_: holders.append(process.GetPidFileHolder(PID_FILE)),
+        )
+
+        def Exec(options, args, control):
+            assert process.GetPidFileHolder(PID_FILE) == os.getpid()
+            raise OSError("address in use")
+
+        assert _Main(Exec, "-f") == 1
+        assert _Main(lambda *_: 11, "-f") == 11
+        assert holders == [0, 0]
+
     def testExitCodeReachesTheStarter(self):
         assert self._Start(lambda *_: sys.exit(12)) == (12, "")
         assert self._Start(lambda *_: 11) == (11, "")
