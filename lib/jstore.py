@@ -20,7 +20,10 @@ from . import constants, errors, pathutils, runtime
 from .utils import filelock, io
 
 _JOB_PREFIX: Final = "job-"
-_JOB_FILE_RE: Final = re.compile(rf"{_JOB_PREFIX}({constants.JOB_ID_TEMPLATE})", re.ASCII)
+#: No cluster will ever have more jobs; and Python takes no number of any length for one.
+_NUMBER: Final = "[0-9]{1,18}"
+_NUMBER_RE: Final = re.compile(_NUMBER)
+_JOB_FILE_RE: Final = re.compile(f"{_JOB_PREFIX}({_NUMBER})")
 #: Longest text that is read as a number, in bytes.
 _MAX_NUMBER_SIZE: Final = 128
 _DIR_MODE: Final = 0o700
@@ -43,7 +46,7 @@ def FormatJobId(job_id: int | str) -> str:
 def ParseJobId(job_id: object) -> int | None:
     """Number of a job, from an integer or its decimal form; None if it is neither."""
     if isinstance(job_id, str):
-        return int(job_id) if job_id.isascii() and job_id.isdigit() else None
+        return int(job_id) if _NUMBER_RE.fullmatch(job_id) else None
     if isinstance(job_id, int) and not isinstance(job_id, bool) and job_id >= 0:
         return job_id
     return None
@@ -81,22 +84,40 @@ def ListJobIds(rt: runtime.Runtime = runtime.DEFAULT) -> list[int]:
 
 def FindLastArchivedJobId(rt: runtime.Runtime = runtime.DEFAULT) -> int | None:
     """The highest number among the archived jobs; None if there are none."""
+    return max(ListArchivedJobIds(1, rt), default=None)
+
+
+def ListArchivedJobIds(directories: int, rt: runtime.Runtime = runtime.DEFAULT) -> list[int]:
+    """Numbers of archived jobs, ascending: those in the newest directories that have any.
+
+    @param directories: how many to look at
+    """
     try:
         names = rt.files.listdir(pathutils.JOB_QUEUE_ARCHIVE_DIR)
     except FileNotFoundError:
-        return None
-    for number in sorted((int(name) for name in names if name.isdigit()), reverse=True):
-        ids = _JobIds(rt.files.listdir(os.path.join(pathutils.JOB_QUEUE_ARCHIVE_DIR, str(number))))
-        if ids:
-            return ids[-1]
-    return None
+        return []
+    found: list[int] = []
+    for number in sorted((int(name) for name in names if _NUMBER_RE.fullmatch(name)), reverse=True):
+        path = os.path.join(pathutils.JOB_QUEUE_ARCHIVE_DIR, str(number))
+        try:
+            ids = _JobIds(rt.files.listdir(path))
+        except (FileNotFoundError, NotADirectoryError):
+            # None of ours.
+            continue
+        found = ids + found
+        directories -= bool(ids)
+        if directories == 0:
+            break
+    return found
 
 
 # Numbers
 
 
 def ReadNumericFile(path: str, rt: runtime.Runtime = runtime.DEFAULT) -> int | None:
-    """The number in a file; None if there is no file.
+    """The number in a file; None if there is no file, or an empty one.
+
+    Empty is what a power failure may have left of a file that was not synced.
 
     @raise ValueError: there is something else in it, naming the file
     """
@@ -104,12 +125,12 @@ def ReadNumericFile(path: str, rt: runtime.Runtime = runtime.DEFAULT) -> int | N
         data = rt.files.read(path)
     except FileNotFoundError:
         return None
-    try:
-        return int(data[:_MAX_NUMBER_SIZE])
-    except ValueError:
-        raise ValueError(
-            f"File {path} must hold a decimal number, not {data[:_MAX_NUMBER_SIZE]!r}"
-        ) from None
+    if not data:
+        return None
+    text = data[:_MAX_NUMBER_SIZE].decode("ascii", "replace").strip()
+    if len(data) > _MAX_NUMBER_SIZE or not _NUMBER_RE.fullmatch(text):
+        raise ValueError(f"File {path} must hold a decimal number, not {data[:_MAX_NUMBER_SIZE]!r}")
+    return int(text)
 
 
 def FormatNumber(number: int) -> bytes:
@@ -192,3 +213,4 @@ def SetDrainFlag(drain: bool, rt: runtime.Runtime = runtime.DEFAULT) -> None:
         rt.files.write(pathutils.JOB_QUEUE_DRAIN_FILE, b"")
     else:
         rt.files.remove(pathutils.JOB_QUEUE_DRAIN_FILE)
+        rt.files.sync(pathutils.QUEUE_DIR)

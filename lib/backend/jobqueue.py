@@ -120,7 +120,7 @@ def JobQueueRename(
             if rt.files.exists(old):
                 rt.files.rename(old, new, mkdir=True)
             elif not rt.files.exists(new):
-                logging.warning("There is no job file %s to be renamed to %s", old, new)
+                logging.debug("There is no job file %s to be renamed to %s", old, new)
     return [None] * len(renames)
 
 

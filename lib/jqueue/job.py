@@ -8,9 +8,9 @@ the rows of C{constants.OP_TRANSITIONS}; any other change is refused before it i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from .. import constants, errors, opcodes, serializer
+from .. import constants, errors, ht, opcodes, serializer
 from ..utils import text
 
 #: [seconds, microseconds], as the files have it.
@@ -25,12 +25,32 @@ _NOT_RUN: Final = errors.EncodeException(
 )
 
 
+_TIMESTAMP: Final = ht.TTuple(ht.TInt, ht.TInt)
+_MAYBE_TIMESTAMP: Final = ht.TMaybe(_TIMESTAMP)
+_LOG: Final = ht.TListOf(ht.TTuple(ht.TInt, _TIMESTAMP, ht.TString, ht.TAny))
+
+
 def MakeTimestamp(now: float) -> Timestamp:
     """A moment in the form of the files.
 
     @param now: seconds since the epoch
     """
     return text.SplitTime(now)
+
+
+def _LoadTimestamp(state: dict[str, Any], name: str) -> Timestamp | None:
+    stamp = state.get(name)
+    problem = _MAYBE_TIMESTAMP.Problem(stamp)
+    if problem is not None:
+        raise ValueError(f"{name}: {problem}")
+    return cast("Timestamp | None", stamp)
+
+
+def _LoadLog(log: Any) -> list[list[Any]]:
+    problem = _LOG.Problem(log)
+    if problem is not None:
+        raise ValueError(f"log: {problem}")
+    return list(log)
 
 
 class QueuedOpCode:
@@ -78,11 +98,17 @@ class QueuedOpCode:
         self.status = state["status"]
         if self.status not in constants.OP_STATUS_ALL:
             raise ValueError(f"Unknown opcode status {self.status!r}")
+        # What the queue itself goes by; all else is checked when the opcode is about to run.
+        for param in opcodes.COMMON_PARAMS:
+            if param.name in ("priority", "depends"):
+                problem = param.type.Problem(getattr(self.input, param.name))
+                if problem is not None:
+                    raise ValueError(f"{param.name} of {self.input.OP_ID}: {problem}")
         self.result = state["result"]
-        self.log = list(state["log"])
-        self.start_timestamp = state.get("start_timestamp")
-        self.exec_timestamp = state.get("exec_timestamp")
-        self.end_timestamp = state.get("end_timestamp")
+        self.log = _LoadLog(state["log"])
+        self.start_timestamp = _LoadTimestamp(state, "start_timestamp")
+        self.exec_timestamp = _LoadTimestamp(state, "exec_timestamp")
+        self.end_timestamp = _LoadTimestamp(state, "end_timestamp")
         self.extra = {key: value for key, value in state.items() if key not in _OP_KEYS}
         return self
 
@@ -216,9 +242,9 @@ class QueuedJob:
             if not self.ops:
                 raise ValueError("It has no opcodes")
             self._InitFields()
-            self.received_timestamp = state.get("received_timestamp")
-            self.start_timestamp = state.get("start_timestamp")
-            self.end_timestamp = state.get("end_timestamp")
+            self.received_timestamp = _LoadTimestamp(state, "received_timestamp")
+            self.start_timestamp = _LoadTimestamp(state, "start_timestamp")
+            self.end_timestamp = _LoadTimestamp(state, "end_timestamp")
             self.extra = {key: value for key, value in state.items() if key not in _JOB_KEYS}
             self.log_serial = max((entry[0] for op in self.ops for entry in op.log), default=0)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as err:

@@ -26,6 +26,8 @@ WAIT_REASON: Final = "wait_reason"
 
 #: Jobs that are archived together.
 _ARCHIVE_GROUP: Final = 10
+#: Directories of the archive that candidates are told of anew at the start.
+_ARCHIVES_TOLD: Final = 2
 #: Seconds to wait for a new candidate to get its copy of the queue.
 _NEW_TARGET_TIMEOUT: Final = 10.0
 #: Jobs and seconds between two lines in the log while jobs are loaded.
@@ -142,12 +144,30 @@ class JobQueue:
     def _AddFirstTargets(self) -> None:
         cfg = self.context.cfg
         master = cfg.GetMasterNode()
+        ended = self._GetEnded()
         for node in cfg.GetAllNodesInfo().values():
             if node.master_candidate and node.name != master:
-                # What it may have missed when the last master daemon ended, and matters.
                 self._replicator.AddTarget(
-                    node.name, node.primary_ip, self._GetUpdates(include_final=False)
+                    node.name, node.primary_ip, self._GetUpdates(include_final=False), ended
                 )
+
+    def _GetEnded(self) -> replication.Background:
+        """What candidates may have missed of jobs that ended under an earlier master daemon.
+
+        Nobody waits for it, but it has to come: where such a job seems to be waiting, it would run
+        again if that node became the master.
+        """
+        with self.mutex:
+            ended: dict[str, store.Source | replication.Rename] = {
+                jstore.GetJobPath(job_id): self._Source(job)
+                for job_id, job in self._jobs.items()
+                if job.final
+            }
+        for job_id in jstore.ListArchivedJobIds(_ARCHIVES_TOLD, self._rt):
+            path = jstore.GetJobPath(job_id)
+            if job_id not in self._jobs:
+                ended[path] = replication.Rename(path, jstore.GetArchivedJobPath(job_id))
+        return ended
 
     def Start(self) -> None:
         """Start the workers, with all jobs that have not ended in their queue."""
@@ -179,6 +199,10 @@ class JobQueue:
     @staticmethod
     def _PathUnlocked(job: QueuedJob) -> str:
         return (jstore.GetArchivedJobPath if job.archived else jstore.GetJobPath)(job.id)
+
+    def _WriteSerial(self) -> None:
+        # Loosely: the jobs tell the last id, too (_FindLastId).
+        self._store.WriteLazily(pathutils.JOB_QUEUE_SERIAL_FILE, self._SerialSource, loosely=True)
 
     def Persist(self, job: QueuedJob) -> store.Ticket:
         """Write the state of a job, synced and copied."""
@@ -278,7 +302,7 @@ class JobQueue:
                     accepted.append((index, job))
                 batch.append(first_id + index)
         if not accepted:
-            self._store.WriteLazily(pathutils.JOB_QUEUE_SERIAL_FILE, self._SerialSource)
+            self._WriteSerial()
             submission.Finish()
             return submission
         self._Store(submission, accepted)
@@ -306,7 +330,7 @@ class JobQueue:
 
     def _Store(self, submission: Submission, accepted: list[tuple[int, QueuedJob]]) -> None:
         """Write new jobs; let them into the queue once they are safe."""
-        self._store.WriteLazily(pathutils.JOB_QUEUE_SERIAL_FILE, self._SerialSource)
+        self._WriteSerial()
         waiting = len(accepted)
 
         def _Written(index: int, job: QueuedJob, ticket: store.Ticket) -> None:

@@ -14,8 +14,9 @@ queue, and each dead one would cost every job a connect time-out.
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -23,6 +24,9 @@ from .. import runtime
 
 #: Seconds after which a change is considered safe although a candidate is still being asked.
 _PATIENCE: Final = 5.0
+#: Files sent, and files renamed, at once while nothing else is to be done.
+_BACKGROUND_UPDATES: Final = 10
+_BACKGROUND_RENAMES: Final = 500
 #: Seconds between attempts to reach a candidate: first, and longest.
 _RETRY_FIRST: Final = 1.0
 _RETRY_LONGEST: Final = 10.0
@@ -67,13 +71,18 @@ class Rename:
 
 Change = Update | Rename
 
+#: By path, what is to be done about a file when there is time: send what this gives, or rename it.
+Background = Mapping[str, Callable[[], bytes] | Rename]
+
 
 class _Candidate:
     """One candidate; all fields under the mutex of the replicator."""
 
-    def __init__(self, name: str, address: str) -> None:
+    def __init__(self, name: str, address: str, background: Background) -> None:
         self.name = name
         self.address = address
+        #: What is to be done, too, when there is nothing pending.
+        self.background = dict(background)
         #: Changes not sent yet, by kind and path, with the number of the last group they are of.
         self.pending: dict[tuple[type[Change], str], tuple[int, Change]] = {}
         #: All groups up to this one are there; -1 = not even what it has to get first.
@@ -88,6 +97,21 @@ class _Candidate:
         # To the end: a change of a file never goes before one that came between.
         self.pending.pop(key, None)
         self.pending[key] = (number, change)
+        # That is newer, or moves it.
+        self.background.pop(change.path, None)
+
+    def TakeBackground(self) -> Background:
+        """The next part of what is to be done in the background, of one kind."""
+        rename = isinstance(next(iter(self.background.values()), None), Rename)
+        count = _BACKGROUND_RENAMES if rename else _BACKGROUND_UPDATES
+        taken = {
+            path: what
+            for path, what in itertools.islice(self.background.items(), count)
+            if isinstance(what, Rename) == rename
+        }
+        for path in taken:
+            del self.background[path]
+        return taken
 
     def PutBack(self, unsent: list[tuple[int, Change]]) -> None:
         """What could not be sent goes first again, but for files that have changed since."""
@@ -125,17 +149,25 @@ class Replicator:
 
     # Targets
 
-    def AddTarget(self, name: str, address: str, initial: Sequence[Change] = ()) -> None:
+    def AddTarget(
+        self,
+        name: str,
+        address: str,
+        initial: Sequence[Change] = (),
+        background: Background | None = None,
+    ) -> None:
         """Send changes to this node from now on.
 
         @param address: its primary IP
         @param initial: what it has to get first
+        @param background: what it may have missed long ago, and what is done when there is time,
+            for files that nothing else happens to until then
         """
         with self._mutex:
             old = self._candidates.pop(name, None)
             if old is not None:
                 old.removed = True
-            candidate = _Candidate(name, address)
+            candidate = _Candidate(name, address, background or {})
             for change in initial:
                 candidate.Add(self._group, change)
             self._candidates[name] = candidate
@@ -259,6 +291,8 @@ class Replicator:
         while True:
             with self._mutex:
                 while not candidate.pending and not candidate.removed and not self._ending:
+                    if candidate.background and candidate.up:
+                        break
                     if candidate.confirmed != self._group:
                         candidate.confirmed = self._group
                         # Who waits for that; only once, or the candidates would wake each other.
@@ -266,10 +300,18 @@ class Replicator:
                     self._changed.wait()
                 if candidate.removed or (self._ending and not candidate.pending):
                     return
+                background: Background = {}
+                if not candidate.pending:
+                    background = candidate.TakeBackground()
                 batch = list(candidate.pending.values())
                 candidate.pending.clear()
                 # Whatever came up to now is in the batch, or was before.
                 number = self._group
+            # The content is asked for without the mutex: it takes that of the queue.
+            batch += [
+                (number, what if isinstance(what, Rename) else Update(path, what()))
+                for path, what in background.items()
+            ]
             failure, unsent = self._SendBatch(candidate, batch)
             with self._mutex:
                 if failure is None:
@@ -355,7 +397,7 @@ class Replicator:
             return {
                 name: {
                     "up": candidate.up,
-                    "pending": len(candidate.pending),
+                    "pending": len(candidate.pending) + len(candidate.background),
                     "failures": candidate.failures,
                 }
                 for name, candidate in self._candidates.items()

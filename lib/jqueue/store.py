@@ -6,7 +6,10 @@ many submissions share the syncs of one. Nobody holds the mutex of the queue mea
 There are two kinds of writes. A I{durable} one is answered once the file is synced here and the
 change is safe elsewhere (L{replication}): new jobs, opcodes about to run, ends. A I{lazy} one is
 for what a restart can find out by itself (an opcode waits for locks, a log line): written a moment
-later, without a sync, and not waited for; a durable write of the same file takes it along.
+later and not waited for; a durable write of the same file takes it along. It is synced all the
+same: it takes the place of a file that somebody was promised, and of what was not synced some file
+systems leave an empty file after a power failure. Only what can be told from other files, as the
+last job id, is not.
 
 What is written is asked for when it is written: several changes of a job cost one serialisation.
 """
@@ -82,6 +85,8 @@ class _Group:
     def __init__(self) -> None:
         self.durable: dict[str, Source] = {}
         self.lazy: dict[str, Source] = {}
+        #: Not synced at all.
+        self.loose: dict[str, Source] = {}
         self.renames: list[tuple[str, str]] = []
         #: To be called when all that is written and handed on.
         self.calls: list[tuple[Ticket, Callable[[], None]]] = []
@@ -98,7 +103,12 @@ class _Group:
         return bool(self.durable or self.renames or self.calls)
 
     def __bool__(self) -> bool:
-        return self.urgent or bool(self.lazy)
+        return self.urgent or self.patient
+
+    @property
+    def patient(self) -> bool:
+        """Is there anything that may wait for others?"""
+        return bool(self.lazy or self.loose)
 
 
 class JobStore:
@@ -123,16 +133,19 @@ class JobStore:
 
     # What others ask for
 
-    def WriteLazily(self, path: str, source: Source) -> None:
-        """Write a file some time soon, without a sync."""
+    def WriteLazily(self, path: str, source: Source, loosely: bool = False) -> None:
+        """Write a file some time soon.
+
+        @param loosely: it may get lost: nothing in it that can not be told from other files
+        """
         with self._mutex:
             group = self._group
             path = group.Place(path)
             if path in group.durable:
                 return
-            if not group.lazy:
+            if not group.patient:
                 group.lazy_since = self._rt.clock.monotonic()
-            group.lazy[path] = source
+            (group.loose if loosely else group.lazy)[path] = source
             self._work.notify_all()
 
     def WriteDurably(self, files: Sequence[tuple[str, Source]]) -> Ticket:
@@ -218,37 +231,39 @@ class JobStore:
             while not self._group.urgent:
                 now = self._rt.clock.monotonic()
                 deadlines = []
-                if self._group.lazy:
+                if self._group.patient:
                     deadlines.append(self._group.lazy_since + _LAZY_DELAY)
                 if tick:
                     deadlines.append(tick_end)
                 if self._ending:
                     if not self._group:
                         return None
-                    # The last words are durable, too.
-                    self._group.durable, self._group.lazy = self._group.lazy, {}
+                    # The last words are all durable.
+                    self._group.durable = {**self._group.loose, **self._group.lazy}
+                    self._group.loose, self._group.lazy = {}, {}
                     break
                 if deadlines and min(deadlines) <= now:
                     break
                 self._work.wait(min(deadlines) - now if deadlines else None)
             group, self._group = self._group, _Group()
             if not group.urgent and not (
-                group.lazy and group.lazy_since + _LAZY_DELAY <= self._rt.clock.monotonic()
+                group.patient and group.lazy_since + _LAZY_DELAY <= self._rt.clock.monotonic()
             ):
                 # Only the tick; what is lazy stays so.
                 self._group, group = group, self._group
             else:
                 self._stat_groups += 1
-                self._stat_files += len(group.durable) + len(group.lazy)
+                self._stat_files += len(group.durable) + len(group.lazy) + len(group.loose)
             return group
 
     def _WriteGroup(self, group: _Group) -> None:
         failed: dict[str, str] = {}
         changes: list[replication.Change] = []
-        # The lazy ones first: the serial file is one of them and shall not be behind its jobs.
-        for path, source in group.lazy.items():
+        # First: the serial file is one of them and shall not be behind its jobs.
+        for path, source in group.loose.items():
             self._WriteOne(path, source(), False, failed, changes)
-        durable = [(path, source()) for path, source in group.durable.items()]
+        synced = {**group.lazy, **group.durable}
+        durable = [(path, source()) for path, source in synced.items()]
         if durable:
             try:
                 self._rt.files.write_many(durable)
@@ -306,7 +321,8 @@ class JobStore:
                 # The directory above as well: this one may be new.
                 directories |= {os.path.dirname(old), directory, os.path.dirname(directory)}
                 changes.append(replication.Rename(old, new))
-        for directory in sorted(directories):
+        # The new names first: in between, a file may have both, but not none.
+        for directory in sorted(directories, reverse=True):
             try:
                 self._rt.files.sync(directory)
             except OSError as err:

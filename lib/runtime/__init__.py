@@ -196,7 +196,8 @@ class Files(Protocol):
     """Files that must survive: every write replaces a whole file, atomically.
 
     What was written with C{durable=True} is there after a power failure once the call returned; a
-    write with C{durable=False} may be lost, but never leaves half a file.
+    write with C{durable=False} may be lost; some file systems may then have an empty file instead
+    of the old one. It never leaves half a file.
     """
 
     def read(self, path: str) -> bytes:
@@ -414,8 +415,8 @@ class RealFiles:
             os.makedirs(os.path.dirname(new), 0o750, exist_ok=True)
             os.rename(old, new)
         if durable:
-            directories = {os.path.dirname(old), os.path.dirname(new)}
-            for directory in sorted(directories):
+            # The new name first: in between, the file may have both, but not none.
+            for directory in dict.fromkeys([os.path.dirname(new), os.path.dirname(old)]):
                 self.sync(directory)
 
     def remove(self, path: str) -> None:

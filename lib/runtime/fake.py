@@ -162,8 +162,8 @@ class MemoryFiles:
         if mkdir:
             self.mkdir(os.path.dirname(new))
         if durable:
-            self.sync(os.path.dirname(old))
-            self.sync(os.path.dirname(new))
+            for directory in dict.fromkeys([os.path.dirname(new), os.path.dirname(old)]):
+                self.sync(directory)
 
     def remove(self, path: str) -> None:
         self._Check("remove", path)

@@ -83,6 +83,18 @@ class TestSubmit:
         assert files.exists(jstore.GetJobPath(job_id))
 
     @Simulated()
+    def test_lazy_writes_are_synced(self, master):
+        """JQ1: a file that nobody waits for takes the place of one that was promised."""
+        queue, files = master.jobqueue, master.runtime.files
+        job_id = int(queue.SubmitJob([Delay(10.0)]))
+        master.runtime.clock.sleep(1.0)
+        queue._jobs[job_id].ops[0].log.append([1, [0, 0], "message", "late"])
+        queue.PersistLazily(queue._jobs[job_id])
+        master.runtime.clock.sleep(1.0)
+        files.Crash()
+        assert b"late" in files.read(jstore.GetJobPath(job_id))
+
+    @Simulated()
     def test_many_keep_their_order_and_fail_alone(self, master):
         results = master.jobqueue.SubmitManyJobs([[Delay()], [], [Delay(), Delay()]])
         assert [ok for ok, _ in results] == [True, False, True]

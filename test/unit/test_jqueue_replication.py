@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import pytest
@@ -233,6 +234,65 @@ class TestOrder:
             sim.runtime.clock.sleep(1.0)
             rep.RemoveTarget("n", 10.0)
             assert rep._rpc.files["n"] == {"a": b"old"}
+            rep.Shutdown()
+
+        sim.Run(_Run)
+
+    def test_ended_jobs_at_the_start(self):
+        """JQ2: what a candidate missed under an earlier master daemon comes when there is time."""
+        sim = Simulation(2)
+        rt = sim.runtime
+
+        def _Submit(master, count):
+            ids = [
+                job_id
+                for _, job_id in master.jobqueue.SubmitManyJobs([Job() for _ in range(count)])
+            ]
+            rt.clock.sleep(10.0)
+            return ids
+
+        def _Run():
+            first = fake.NewMaster(rt, nodes=2)
+            ids = _Submit(first, 30)
+            first.rpc.Cut(NODES[0])
+            late = _Submit(first, 1)[0]
+            assert first.jobqueue.ArchiveJob(ids[0])
+            first.jobqueue.Shutdown()
+            files = first.rpc.files[NODES[0]]
+            assert jstore.GetJobPath(int(late)) not in files
+            first.rpc.Mend(NODES[0])
+            again = fake.NewMaster(dataclasses.replace(rt), nodes=2, rpc_=first.rpc)
+            rt.clock.sleep(10.0)
+            assert b"success" in files[jstore.GetJobPath(int(late))]
+            assert jstore.GetJobPath(int(ids[0])) not in files
+            assert jstore.GetArchivedJobPath(int(ids[0])) in files
+            assert again.jobqueue.GetStatistics()["candidates"][NODES[0]]["pending"] == 0
+            again.jobqueue.Shutdown()
+
+        sim.Run(_Run)
+
+    def test_background_gives_way(self):
+        """What happens now goes before what happened long ago, and is not undone by it."""
+        sim = Simulation(4)
+        sent = []
+
+        class _Slow(fake.FakeRpc):
+            def call_jobqueue_update(self, node_list, address_list, file_name, content):
+                sim.runtime.clock.sleep(0.1)
+                sent.append((file_name, content))
+                return super().call_jobqueue_update(node_list, address_list, file_name, content)
+
+        def _Run():
+            rep = replication.Replicator(_Slow(), sim.runtime)
+            old = {f"job-{number}": lambda: b"old" for number in range(100)}
+            rep.AddTarget("n", "192.0.2.9", background=old)
+            sim.runtime.clock.sleep(0.05)
+            rep.Submit([replication.Update("job-99", b"new"), replication.Rename("job-98", "a-98")])
+            sim.runtime.clock.sleep(30.0)
+            assert sent.index(("job-99", b"new")) <= 10
+            assert ("job-99", b"old") not in sent
+            assert ("job-98", b"old") not in sent
+            assert len(sent) == 99
             rep.Shutdown()
 
         sim.Run(_Run)

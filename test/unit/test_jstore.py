@@ -33,7 +33,8 @@ def Open(must_lock, rt, lock=None):
 class TestNames:
     def test_ids(self):
         assert [jstore.ParseJobId(value) for value in (0, 12, "12", "007")] == [0, 12, 12, 7]
-        for value in (-1, "-1", "", "1a", "1.0", 1.0, None, True, [1], "١"):  # noqa: RUF001
+        endless = "9" * 5000
+        for value in (-1, "-1", "", "1a", "1.0", 1.0, None, True, [1], endless, "١"):  # noqa: RUF001
             assert jstore.ParseJobId(value) is None, value
             with pytest.raises(errors.ProgrammerError):
                 jstore.FormatJobId(value)
@@ -48,7 +49,16 @@ class TestNames:
 
     def test_file_names(self):
         assert jstore.ParseJobFileName("job-12") == 12
-        for name in ("job-", "job-1a", "job-1.new", "xjob-1", "job--1", "job-1\n", "serial"):
+        for name in (
+            "job-",
+            "job-1a",
+            "job-1.new",
+            "xjob-1",
+            "job--1",
+            "job-1\n",
+            "serial",
+            "job-" + "9" * 19,
+        ):
             assert jstore.ParseJobFileName(name) is None
 
     def test_list(self):
@@ -61,9 +71,15 @@ class TestNames:
         rt = fake.NewRuntime()
         assert jstore.FindLastArchivedJobId(rt) is None
         rt.files.write(f"{pathutils.JOB_QUEUE_ARCHIVE_DIR}/3/other", b"")
+        # None of ours, whoever left them there.
+        for name in ("²/job-1", "9" * 30 + "/job-1", "x/job-1", "007/job-70001"):
+            rt.files.write(f"{pathutils.JOB_QUEUE_ARCHIVE_DIR}/{name}", b"")
         for job_id in (5, 10001, 20002, 9999):
             rt.files.write(jstore.GetArchivedJobPath(job_id), b"")
         assert jstore.FindLastArchivedJobId(rt) == 20002
+        # Directory 3 has no job.
+        assert jstore.ListArchivedJobIds(2, rt) == [10001, 20002]
+        assert jstore.ListArchivedJobIds(9, rt) == [5, 9999, 10001, 20002]
 
 
 class TestOpen:
@@ -100,8 +116,11 @@ class TestOpen:
         [
             ("VERSION", b"2\n", errors.JobQueueError),
             ("VERSION", b"x", ValueError),
-            ("SERIAL", b"", ValueError),
             ("SERIAL", b"1 2", ValueError),
+            ("SERIAL", b"-7\n", ValueError),
+            ("SERIAL", b"9" * 19, ValueError),
+            ("SERIAL", b"5" + b" " * 5000, ValueError),
+            ("SERIAL", "٣".encode(), ValueError),  # noqa: RUF001
         ],
     )
     def test_broken(self, name, data, error):
@@ -111,6 +130,13 @@ class TestOpen:
         with pytest.raises(error):
             Open(True, rt, lock)
         assert lock.log[-1] == "close"
+
+    def test_empty_number(self):
+        """JQ1: what a power failure may leave of the serial file keeps nobody from starting."""
+        rt = fake.NewRuntime()
+        rt.files.write(pathutils.JOB_QUEUE_SERIAL_FILE, b"")
+        Open(True, rt)
+        assert jstore.ReadSerial(rt) == 0
 
     def test_real_directories(self):
         """What the master daemon uses."""
