@@ -6,14 +6,11 @@ those work: who holds what, who changed what under which lock, what was begun ho
 
 from __future__ import annotations
 
-from collections import Counter
+import contextlib
 
-from ganeti import config, jqueue, locking, mcpu, objects, pathutils
-from ganeti.cmdlib import fake as cmdlib_fake
+from ganeti import config, jqueue, locking, mcpu, objects, pathutils, serializer
 from ganeti.config import fake as config_fake
 from ganeti.jqueue import fake as jqueue_fake
-
-_ = cmdlib_fake
 
 
 class Violation(AssertionError):
@@ -66,7 +63,7 @@ class CheckedLockManager(locking.GanetiLockManager):
 
     def add(self, level, names, acquired=0, shared=0):
         result = super().add(level, names, acquired=acquired, shared=shared)
-        if acquired:
+        if acquired and result:
             self._Note(level, {names} if isinstance(names, str) else names, shared)
         return result
 
@@ -127,57 +124,66 @@ class CheckedWriter(config.ConfigWriter):
     def __init__(self, *args, **kwargs):
         self.answered = 0
         self.promised = {}
+        #: Raises once nobody can be told anything any more.
+        self.alive = lambda: None
         super().__init__(*args, **kwargs)
 
     def _Need(self, level, name, what):
         if self.glm is not None and not self.glm.Exclusive(level, name):
             raise Violation(f"{what} {name} without holding its lock alone")
 
-    def _Answer(self, kind, name):
-        self.answered = max(self.answered, self._engine.store.serial_no)
+    @contextlib.contextmanager
+    def _Noted(self, kind=None, name=None):
+        """Remember what who asked for a change may rely on once it has its answer."""
+        before = self._engine.store.serial_no
+        yield
+        self.alive()
+        # Others may have written more since, which is not answered yet.
+        self.answered = max(self.answered, before + 1)
         store = self._engine.store
         obj = (store.nodes if kind == "node" else store.instances).get(name)
-        if obj is not None and name is not None:
+        if obj is not None:
             # Under its lock: nobody else can have changed it meanwhile.
             self.promised[kind, name] = obj.serial_no
 
     def Update(self, target, feedback_fn=None):
         if isinstance(target, objects.Instance):
             self._Need(locking.LEVEL_INSTANCE, target.name, "changed instance")
-            super().Update(target, feedback_fn)
-            self._Answer("instance", target.name)
+            kind = "instance"
         elif isinstance(target, objects.Node):
             self._Need(locking.LEVEL_NODE, target.name, "changed node")
-            super().Update(target, feedback_fn)
-            self._Answer("node", target.name)
+            kind = "node"
         else:
+            kind = None
+        with self._Noted(kind, getattr(target, "name", None)):
             super().Update(target, feedback_fn)
-            self._Answer(None, None)
 
     def MaintainCandidatePool(self, *args, **kwargs):
         for name in self.GetNodeList():
             self._Need(locking.LEVEL_NODE, name, "judged node")
-        promoted = super().MaintainCandidatePool(*args, **kwargs)
-        for node in promoted:
-            self._Answer("node", node.name)
-        return promoted
+        return super().MaintainCandidatePool(*args, **kwargs)
 
     def _SetInstanceStatus(self, instance_name, status):
         self._Need(locking.LEVEL_INSTANCE, instance_name, "marked instance")
-        super()._SetInstanceStatus(instance_name, status)
-        self._Answer("instance", instance_name)
+        before = self._store.instances.get(instance_name)
+        if before is not None and before.admin_up == status:
+            # Nothing to be written, and so nothing that is answered.
+            super()._SetInstanceStatus(instance_name, status)
+            return
+        with self._Noted("instance", instance_name):
+            super()._SetInstanceStatus(instance_name, status)
 
     def AddInstance(self, instance, ec_id):
         self._Need(locking.LEVEL_INSTANCE, instance.name, "added instance")
-        super().AddInstance(instance, ec_id)
-        self._Answer("instance", instance.name)
+        with self._Noted("instance", instance.name):
+            super().AddInstance(instance, ec_id)
 
     def RemoveInstance(self, instance_name):
         self._Need(locking.LEVEL_INSTANCE, instance_name, "removed instance")
         # May be gone from now on, whether this is ever answered or not.
         self.promised.pop(("instance", instance_name), None)
-        super().RemoveInstance(instance_name)
-        self._Answer("instance", instance_name)
+        with self._Noted():
+            super().RemoveInstance(instance_name)
 
 
 class CountingProcessor(mcpu.Processor):
@@ -210,8 +216,6 @@ class SimMaster(jqueue_fake.FakeMaster):
 
 def WriteCluster(rt, nodes, pool_size, hypervisors):
     """The files of a new cluster: configuration, empty queue."""
-    from ganeti import serializer
-
     document = config_fake.NewConfigData(rt, nodes)
     document["cluster"]["enabled_hypervisors"] = list(hypervisors)
     document["cluster"]["candidate_pool_size"] = pool_size
@@ -219,6 +223,3 @@ def WriteCluster(rt, nodes, pool_size, hypervisors):
     rt.files.write(pathutils.CLUSTER_CONF_FILE, data)
     rt.files.mkdir(pathutils.QUEUE_DIR)
     rt.files.mkdir(pathutils.JOB_QUEUE_ARCHIVE_DIR)
-
-
-RunCounter = Counter

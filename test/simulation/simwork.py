@@ -39,6 +39,25 @@ class OpMaker:
         # Each world without some of them, so that the others meet more often.
         self._kinds = [kind for kind in kinds if rng.random() < 0.6] or kinds
 
+    def Forbid(self, op_class):
+        """Draw no opcodes of this class any more."""
+        makers = {opcodes.OpNodeSetParams: self._NodeModify}
+        self._kinds = [kind for kind in self._kinds if kind[1] != makers[op_class]] or [
+            (1, self._Delay)
+        ]
+
+    def Only(self, *op_classes):
+        """Draw opcodes of these classes alone."""
+        makers = {
+            opcodes.OpInstanceCreate: self._Create,
+            opcodes.OpInstanceRemove: self._Remove,
+            opcodes.OpTagsSet: self._SetTags,
+            opcodes.OpTagsDel: self._DelTags,
+            opcodes.OpNodeSetParams: self._NodeModify,
+            opcodes.OpTestDelay: self._Delay,
+        }
+        self._kinds = [(1, makers[op_class]) for op_class in op_classes]
+
     def Draw(self, depends=None):
         """An opcode.
 

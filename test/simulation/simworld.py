@@ -16,7 +16,16 @@ from simmaster import CountingProcessor, SimMaster, Violation, WriteCluster
 from simnodes import DrawEpisodes, SimNodes
 from simwork import OpMaker
 
-from ganeti import constants, errors, jstore, mcpu, objects, opcodes, pathutils
+from ganeti import (
+    constants,
+    errors,
+    jstore,
+    mcpu,
+    objects,
+    opcodes,
+    pathutils,
+    serializer,
+)
 from ganeti.config import fake as config_fake
 from ganeti.jqueue import CalcJobStatus, QueuedJob
 from ganeti.runtime.fake import FakeRandom
@@ -62,6 +71,8 @@ class World:
     """
 
     NODES = 3
+    #: Wanted number of candidates; None = drawn.
+    pool_size = None
 
     def __init__(self, seed, faults=None, jobs=None):
         self.seed = seed
@@ -106,13 +117,10 @@ class World:
                 raise
 
     def _Main(self):
-        WriteCluster(
-            self.rt,
-            self.NODES,
-            self.rng.randint(1, self.NODES),
-            [constants.HT_FAKE, constants.HT_KVM],
-        )
+        pool_size = self.pool_size or self.rng.randint(1, self.NODES)
+        WriteCluster(self.rt, self.NODES, pool_size, [constants.HT_FAKE, constants.HT_KVM])
         self._AddFirstInstances()
+        self.first_config = self.rt.files.read(pathutils.CLUSTER_CONF_FILE)
         self.StartMaster()
         clients = [
             self.rt.threads.start(self._Client, (number,), name=f"client{number}")
@@ -225,14 +233,18 @@ class World:
             if not self.drained_ever:
                 raise
         else:
-            self.accepted[job_id] = [op.comment for op in ops]
+            self.Accept(job_id, [op.comment for op in ops])
+
+    def Accept(self, job_id, comments):
+        """A client was told the id of its job."""
+        self.accepted[job_id] = comments
 
     def _SubmitMany(self):
         jobs = [[self.maker.Draw(self._Depends())] for _ in range(self.rng.randint(1, 3))]
         jobs.append([self.maker.Draw([[-self.rng.randint(1, len(jobs)), []]])])
         for job, (ok, value) in zip(jobs, self.master.jobqueue.SubmitManyJobs(jobs), strict=True):
             if ok:
-                self.accepted[value] = [op.comment for op in job]
+                self.Accept(value, [op.comment for op in job])
             elif "drain" not in value or not self.drained_ever:
                 raise Violation(f"job refused: {value}")
 
@@ -526,6 +538,18 @@ class World:
         if len(set(ports)) != len(ports):
             raise Violation(f"a port is used twice: {ports}")
 
+        stored = serializer.Load(self.rt.files.read(pathutils.CLUSTER_CONF_FILE))
+        store = cfg._engine.store
+        serials = {
+            kind: {name: obj.serial_no for name, obj in objs.items()}
+            for kind, objs in (("instances", store.instances), ("nodes", store.nodes))
+        }
+        on_disk = {
+            kind: {name: obj["serial_no"] for name, obj in stored[kind].items()} for kind in serials
+        }
+        if on_disk != serials or stored["cluster"]["serial_no"] != cluster.serial_no:
+            raise Violation(f"the file of the configuration has {on_disk}, memory {serials}")
+
     #: A daemon that died may have had a port in its hands.
     ports_may_be_lost = False
 
@@ -557,7 +581,12 @@ class World:
 
     def CheckCopies(self):
         """Every candidate has the newest configuration and all of the queue."""
-        stale = self.master.cfg.DistributeStale()
+        # Whoever is being tried by the periodic duty just now is left to it.
+        for _ in range(5):
+            stale = self.master.cfg.DistributeStale()
+            if not stale:
+                break
+            self.rt.clock.sleep(60.0)
         if stale:
             raise Violation(f"nodes lack something though all are well: {stale}")
         content = self.rt.files.read(pathutils.CLUSTER_CONF_FILE)
@@ -566,7 +595,12 @@ class World:
             end = self.rt.clock.monotonic() + 600.0
             while not queue._replicator.WaitSent(name, 60.0) and self.rt.clock.monotonic() < end:
                 self.rt.clock.sleep(5.0)
-            if not queue._replicator.WaitSent(name, 1.0):
+            while (
+                queue._replicator.GetStatistics()[name]["pending"]
+                and self.rt.clock.monotonic() < end
+            ):
+                self.rt.clock.sleep(1.0)
+            if not queue._replicator.WaitSent(name, 60.0):
                 raise Violation(f"candidate {name} is well, but does not get the queue's copies")
         nodes = self.master.cfg.GetAllNodesInfo()
         wanted = {jstore.GetJobPath(job_id): job.Serialize() for job_id, job in queue._jobs.items()}
