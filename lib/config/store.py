@@ -367,13 +367,13 @@ def ParseConfig(content: bytes, path: str) -> objects.ConfigData:
 
 def _CheckSerials(data: objects.ConfigData, path: str) -> None:
     """Every change counts on these: better no start than changes that all fail."""
-    for what, obj in (
-        ("the configuration", data),
-        ("the cluster", data.cluster),
-        *((f"node '{name}'", node) for name, node in data.nodes.items()),
-        *((f"instance '{name}'", instance) for name, instance in data.instances.items()),
-    ):
-        serial_no: object = obj.serial_no
+    numbers: dict[str, object] = {
+        "the configuration": data.serial_no,
+        "the cluster": data.cluster.serial_no,
+        **{f"node '{name}'": node.serial_no for name, node in data.nodes.items()},
+        **{f"instance '{name}'": instance.serial_no for name, instance in data.instances.items()},
+    }
+    for what, serial_no in numbers.items():
         if not isinstance(serial_no, int) or serial_no < 0:
             raise errors.ConfigurationError(
                 f"In the configuration {path} the serial_no of {what} must be a number, not"

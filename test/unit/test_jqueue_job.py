@@ -99,6 +99,32 @@ class TestFile:
         with pytest.raises(errors.JobFileCorrupted):
             QueuedJob.Restore(data, 7)
 
+    @pytest.mark.parametrize(
+        ("where", "value"),
+        [
+            (("ops", 0, "input", "priority"), "x"),
+            (("ops", 0, "input", "priority"), None),
+            (("ops", 0, "input", "depends"), [["x", 5]]),
+            (("ops", 0, "log"), [5]),
+            (("ops", 0, "log"), [[1, "x"]]),
+            (("ops", 0, "end_timestamp"), "x"),
+            (("end_timestamp",), "x"),
+            (("received_timestamp",), []),
+            (("start_timestamp",), [1.5, None]),
+        ],
+        ids=str,
+    )
+    def test_what_the_queue_goes_by(self, where, value):
+        """One such file must not end the daemon, or an archiving of all."""
+        state = serializer.Load(QueuedJob(7, [opcodes.OpTestDelay(duration=0.0)], 0.0).Serialize())
+        assert QueuedJob.Restore(serializer.Dump(state), 7).id == 7
+        place = state
+        for key in where[:-1]:
+            place = place[key]
+        place[where[-1]] = value
+        with pytest.raises(errors.JobFileCorrupted):
+            QueuedJob.Restore(serializer.Dump(state), 7)
+
     def test_no_opcodes(self):
         with pytest.raises(errors.OpPrereqError):
             QueuedJob(1, [], 0.0)
