@@ -101,10 +101,20 @@ class ConfigWriter(ConfigReader):
         # A copy of the cluster object is out of date if what it says was changed since it was
         # made; the serial number alone also rises for what only ssconf shows.
         self._cluster_since: int = self._engine.store.cluster.serial_no
-        for problem in verify.Verify(self._store, self._store.index):
+        for problem in self._FindProblems(path):
             logging.critical("The configuration is not consistent: %s", problem)
         if upgraded:
             self._engine.Rewrite()
+
+    def _FindProblems(self, path: str) -> list[str]:
+        try:
+            return verify.Verify(self._store, self._store.index)
+        except (AttributeError, KeyError, TypeError, ValueError) as err:
+            # Not only inconsistent, but with a text where a number should be, say.
+            raise errors.ConfigurationError(
+                f"The configuration {path} has not the expected form:"
+                f" {err.__class__.__name__}: {err}"
+            ) from err
 
     def _AddMissingUuids(self, data: objects.ConfigData) -> bool:
         missing = [obj for obj in data.IterIdentified() if not obj.uuid]

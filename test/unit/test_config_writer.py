@@ -105,6 +105,16 @@ class TestLoading:
         fake.OpenWriter(rt)
         assert "No hypervisor is enabled" in caplog.text
 
+    @pytest.mark.parametrize(
+        ("key", "value"), [("tcpudp_port_pool", ["x"]), ("highest_used_port", "x")]
+    )
+    def test_values_of_a_wrong_kind(self, rt, key, value):
+        document = fake.NewConfigData(rt)
+        document["cluster"][key] = value
+        rt.files.write(pathutils.CLUSTER_CONF_FILE, json.dumps(document).encode())
+        with pytest.raises(errors.ConfigurationError, match="not the expected form"):
+            fake.OpenWriter(rt)
+
     def test_offline_needs_no_name_and_no_nodes(self, rt):
         fake.NewWriter(rt, nodes=2)
         cfg = config.ConfigWriter(offline=True, runtime=rt)
