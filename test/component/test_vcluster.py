@@ -4,6 +4,8 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -11,6 +13,7 @@ import time
 import psutil
 import pytest
 
+from ganeti.vcluster import layout, manager
 from vc import VCLUSTER, CleanEnvironment, Cluster
 
 
@@ -67,6 +70,20 @@ class TestDemo:
         assert found.returncode == 0, found.stderr
         assert '"instance2.example.com"' in found.stdout
 
+    def test_confd_was_asked_and_answers_again(self, demo):
+        cluster, result, _ = demo
+        line = re.search(r"^ *\$ (confd-client .*)\n((?: *[0-9.]+\n)+)", result.out, re.MULTILINE)
+        addresses = {cluster.Address(f"node{number}") for number in (1, 2, 3)}
+        assert set(line.group(2).split()) == addresses
+        assert set(cluster.Ok(*shlex.split(line.group(1))).split()) == addresses
+
+    def test_rapi_needs_its_password(self, demo):
+        cluster, result, _ = demo
+        line = re.search(r"^ *(curl .*)$", result.out, re.MULTILINE).group(1)
+        url = shlex.split(line)[-1]
+        assert url.startswith(f"https://{cluster.Address()}:5080/2/")
+        assert cluster.Rapi("DELETE", "/2/tags?tag=x", password="wrong")[0] == 401
+
     def test_a_cluster_is_not_made_twice(self, demo):
         cluster, _, _ = demo
         result = cluster.Vcluster("up")
@@ -85,6 +102,7 @@ class TestDemo:
     def test_exec(self, demo):
         cluster, _, _ = demo
         assert "node2.example.com" in cluster.Vcluster("exec", "--", "gnt-node", "list").out
+        assert cluster.Vcluster("exec", "--", "printf", "%s|", "a b", "$c", "'").out == "a b|$c|'|"
         out = cluster.Vcluster("exec", "--node", "node2", "--", "sh", "-c", "echo $GANETI_HOSTNAME")
         assert out.out == "node2.example.com\n"
         assert cluster.Vcluster("exec", "--", "sh", "-c", "exit 7").code == 7
@@ -155,31 +173,77 @@ class TestRefusals:
             assert str(tmp_path) in result.err
 
     def test_a_failed_start_is_undone(self):
-        """What was begun and failed is removed; the logs say why."""
+        """A node daemon that can not start: what was made is removed, the logs stay and say why."""
         directory = tempfile.mkdtemp(prefix="vc", dir="/tmp")
         cluster = Cluster(directory)
-        env = {**CleanEnvironment(), "TMPDIR": "/tmp"}
-        # A name server that never answers would do as well: init can not find its device.
-        wrapper = os.path.join(directory, "..", os.path.basename(directory) + "-bin")
-        os.mkdir(wrapper)
+        network = layout.ChooseNetwork(directory, manager.IsAddressFree)
         try:
-            with open(os.path.join(wrapper, "sitecustomize.py"), "w") as fobj:
-                fobj.write(
-                    "import os\nreal = os.path.isdir\n"
-                    "os.path.isdir = lambda p: p != '/sys/class/net/lo' and real(p)\n"
-                )
-            result = subprocess.run(
+            with socket.socket() as taken:
+                # The second node's daemon finds its port in use
+                taken.bind((f"{network}.{layout.FIRST_NODE_HOST + 2}", 1811))
+                taken.listen()
+                result = cluster.Vcluster("up", "--nodes=3")
+            assert result.code == 1
+            assert "gnt-node add" in result.err
+            assert "node2.example.com" in result.err
+            assert "keeping the logs" in result.out
+            assert Processes(directory) == []
+            assert os.listdir(directory) == ["logs"]
+            logs = sorted(os.listdir(os.path.join(directory, "logs")))
+            assert logs[:2] == ["node1.example.com", "node2.example.com"]
+            with open(os.path.join(directory, "logs", logs[1], "node-daemon.log")) as fobj:
+                assert "in use" in fobj.read()
+            # Nothing is in the way of the next try
+            result = cluster.Vcluster("up", "--nodes=1")
+            assert result.code == 0, result.err
+        finally:
+            cluster.Vcluster("down")
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def test_interrupted(self):
+        """Control-C in the middle leaves no process."""
+        directory = tempfile.mkdtemp(prefix="vc", dir="/tmp")
+        try:
+            with subprocess.Popen(
                 [VCLUSTER, "up", "--dir", directory],
-                env={**env, "PYTHONPATH": wrapper},
-                capture_output=True,
+                env=CleanEnvironment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 text=True,
-                timeout=60,
-            )
-            assert result.returncode == 1
-            assert "network device 'lo'" in result.stderr
+            ) as making:
+                for line in making.stdout:
+                    if "gnt-node add node2" in line:
+                        break
+                making.send_signal(signal.SIGINT)
+                _, err = making.communicate(timeout=60)
+            assert making.returncode == 1
+            assert "interrupted" in err
             assert Processes(directory) == []
             assert not os.path.exists(os.path.join(directory, "vcluster.json"))
         finally:
-            cluster.Vcluster("down")
-            shutil.rmtree(wrapper)
+            Cluster(directory).Vcluster("down")
             shutil.rmtree(directory, ignore_errors=True)
+
+
+class TestOddDirectory:
+    """A directory whose name needs quotes, and logs that shall stay."""
+
+    def test_names_that_a_shell_would_take_apart(self):
+        parent = tempfile.mkdtemp(prefix="vc", dir="/tmp")
+        directory = os.path.join(parent, "a b's $x")
+        cluster = Cluster(directory)
+        try:
+            result = cluster.Vcluster("up", "--nodes=1")
+            assert result.code == 0, result.err
+            hint = re.search(r'eval "\$\((.*)\)"', result.out).group(1)
+            assert shlex.split(hint)[-1] == directory
+            assert cluster.env["GANETI_ROOTDIR"] == f"{directory}/node1.example.com"
+            assert len(cluster.Table("gnt-node", "list")) == 1
+            result = cluster.Vcluster("down", "--keep-logs")
+            assert result.code == 0, result.err
+            kept = re.search(r"Kept: (.*)", result.out).group(1)
+            assert "master-daemon.log" in os.listdir(kept)
+            assert Processes(directory) == []
+        finally:
+            cluster.Vcluster("down")
+            shutil.rmtree(parent)
