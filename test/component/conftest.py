@@ -7,6 +7,9 @@ import pytest
 
 from vc import Cluster
 
+#: What C{vcluster up --hypervisor=kvm} says where virtual machines can not run.
+NO_GUEST = "No guest can run here"
+
 
 @pytest.fixture(scope="session")
 def NewCluster():
@@ -18,6 +21,8 @@ def NewCluster():
         cluster = Cluster(directory)
         made.append(cluster)
         result = cluster.Vcluster("up", *args, timeout=timeout)
+        if NO_GUEST in result.err:
+            pytest.skip(f"{result.err.strip()} (GANETI_TEST_INSTALL=1 lets the tests install it)")
         assert result.code == 0, f"{result.out}\n{result.err}\n{cluster.Logs()}"
         return cluster
 
@@ -36,6 +41,9 @@ def cluster(NewCluster):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
-    found = item.funcargs.get("cluster") if hasattr(item, "funcargs") else None
-    if report.failed and isinstance(found, Cluster):
-        report.sections.append(("logs of the cluster", found.Logs()))
+    if not report.failed:
+        return
+    found = {id(value): value for value in getattr(item, "funcargs", {}).values()}
+    for value in found.values():
+        if isinstance(value, Cluster):
+            report.sections.append((f"logs of {value.directory}", value.Logs()))

@@ -4,7 +4,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import time
 
 import psutil
@@ -21,8 +20,6 @@ PATIENCE = 60
 @pytest.fixture(scope="module")
 def cluster(NewCluster):
     install = os.environ.get("GANETI_TEST_INSTALL") == "1"
-    if not install and shutil.which("qemu-system-x86_64") is None:
-        pytest.skip("QEMU is not installed (GANETI_TEST_INSTALL=1 lets the tests do it)")
     args = ["--hypervisor=kvm", "--nodes=2"] + (["--install"] if install else [])
     cluster = NewCluster(*args, timeout=600)
     cluster.Ok(
@@ -127,6 +124,27 @@ class TestGuest:
         )
         assert found.group(1) == ONE
         assert found.group(2) == "Linux"
+
+    def test_info(self, cluster):
+        out = cluster.Ok("gnt-instance", "info", ONE)
+        assert "State: configured to be up, actual state is up" in out
+        assert "Hypervisor: kvm" in out
+        assert "kernel_path: default (" in out
+        assert "memory: 128MiB" in out
+        assert "disk/0: file, size 16M" in out
+        row = cluster.Rapi("GET", f"/2/instances/{ONE}")[1]
+        assert (row["status"], row["oper_ram"], row["pnode"]) == (
+            "running",
+            128,
+            "node2.example.com",
+        )
+        assert row["hvparams"]["serial_console"] is True
+        assert cluster.Run("gnt-cluster", "verify").code == 0
+
+    def test_start_of_what_runs_changes_nothing(self, cluster):
+        pid = QemuPid(cluster)
+        cluster.Ok("gnt-instance", "startup", ONE)
+        assert QemuPid(cluster) == pid
 
     def test_it_outlives_the_node_daemon(self, cluster):
         pid = QemuPid(cluster)
