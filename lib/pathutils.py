@@ -125,10 +125,29 @@ SYSCONFDIR: Final = AddRoot(_Build("SYSCONFDIR", "/etc"))
 
 #: The source tree this process runs from; empty when the suite is installed.
 _TREE = os.path.dirname(os.path.dirname(os.path.abspath(os.path.realpath(__file__))))
-SOURCE_TREE: Final[str] = _TREE if os.path.exists(os.path.join(_TREE, "daemons")) else ""
+SOURCE_TREE: Final[str] = (
+    _TREE if os.path.exists(os.path.join(_TREE, "daemons", "daemon-util")) else ""
+)
 
-# Executables of the suite: in the source tree, where configure was told, or, of a package that pip
-# installed, beside its interpreter and under names of their own.
+_PIP_DAEMON_UTIL: Final = "ganeti-daemon-util"
+
+
+def _PipScripts() -> str:
+    """Where pip put our executables: beside the interpreter, if that is of a virtual environment."""
+    beside = os.path.dirname(sys.executable)
+    if os.path.exists(os.path.join(beside, _PIP_DAEMON_UTIL)):
+        return beside
+    import sysconfig  # slow, and a virtual environment never needs it
+
+    user = sysconfig.get_preferred_scheme("user")
+    for place in (sysconfig.get_path("scripts"), sysconfig.get_path("scripts", user)):
+        if os.path.exists(os.path.join(place, _PIP_DAEMON_UTIL)):
+            return place
+    return beside
+
+
+# Executables of the suite: in the source tree, where configure was told, or where pip put them, under
+# names of their own.
 SBINDIR: Final = os.path.join(PREFIX, "sbin")
 PKGLIBDIR: Final = os.path.join(_Build("LIBDIR", os.path.join(PREFIX, "lib")), "ganeti")
 if SOURCE_TREE:
@@ -142,8 +161,8 @@ elif _BUILD:
     TOOLSDIR = os.path.join(PKGLIBDIR, "tools")
     NODE_SETUP = os.path.join(TOOLSDIR, "node-setup")
 else:
-    DAEMONDIR = TOOLSDIR = os.path.dirname(sys.executable)
-    DAEMON_UTIL = os.path.join(DAEMONDIR, "ganeti-daemon-util")
+    DAEMONDIR = TOOLSDIR = _PipScripts()
+    DAEMON_UTIL = os.path.join(DAEMONDIR, _PIP_DAEMON_UTIL)
     NODE_SETUP = os.path.join(DAEMONDIR, "ganeti-node-setup")
 
 # State that must survive

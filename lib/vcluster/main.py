@@ -191,9 +191,8 @@ def Main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit status is that of the command for C{exec}, else 0 or 1."""
     if pathutils.IsVirtual():
         # Called from a shell of a virtual node: this program is none of its processes.
-        args = sys.argv[1:] if argv is None else list(argv)
         env = {key: value for key, value in os.environ.items() if key not in vlayout.ENVIRONMENT}
-        os.execve(sys.executable, [sys.executable, "-m", "ganeti.vcluster", *args], env)
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], env)
     opts = _Parser().parse_args(argv)
     try:
         return _COMMANDS[opts.command](opts)

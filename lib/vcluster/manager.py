@@ -104,11 +104,10 @@ class VirtualCluster:
     def Environment(self, node: VirtualNode | None = None) -> dict[str, str]:
         """Environment of a shell on a node (default: the first one) with the commands in reach."""
         env = self.layout.Environment(node or self.layout.nodes[0])
-        path = [os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]
+        path = [pathutils.DAEMONDIR, pathutils.TOOLSDIR, os.path.dirname(sys.executable)]
         if pathutils.SOURCE_TREE:
-            own = ("scripts", "daemons", "tools")
-            path = [os.path.join(pathutils.SOURCE_TREE, name) for name in own] + path
-        return {**env, "PATH": ":".join(path)}
+            path.insert(0, os.path.join(pathutils.SOURCE_TREE, "scripts"))
+        return {**env, "PATH": ":".join([*path, os.environ.get("PATH", os.defpath)])}
 
     def Run(self, argv: Sequence[str], node: VirtualNode | None = None) -> process.RunResult:
         """Run a command as on a node; its result, failed or not."""
@@ -192,6 +191,7 @@ class VirtualCluster:
     def _MakeRoot(self, node: VirtualNode) -> None:
         root = self.layout.Root(node)
         for path in (
+            os.path.dirname(pathutils.ETC_HOSTS),
             pathutils.CONF_DIR,
             pathutils.DATA_DIR,
             pathutils.LOG_DIR,
