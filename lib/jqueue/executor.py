@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from .. import constants, errors, locking, mcpu, opcodes, workerpool
+from .. import constants, errors, locking, mcpu, opcodes, serializer, workerpool
 from . import depends
 from .job import QueuedJob, QueuedOpCode
 
@@ -70,6 +70,8 @@ class _Callbacks(mcpu.OpExecCbBase):
             kind, message = constants.ELOG_MESSAGE, args[0]
         else:
             kind, message = args
+        if not isinstance(message, str):
+            message = _Storable(message)
         queue, job = self._queue, self._job
         with queue.mutex:
             job.AddLogEntry(self._op, kind, message, queue.Now())
@@ -92,6 +94,18 @@ class _Callbacks(mcpu.OpExecCbBase):
     def SubmitManyJobs(self, jobs: list[list[opcodes.OpCode]]) -> list[Any]:
         """Submit jobs that the opcode wants to be done."""
         return self._queue.SubmitManyJobs(jobs)
+
+
+def _Storable(value: Any) -> Any:
+    """A value that is about to become part of a job, if it can be.
+
+    @raise errors.ProgrammerError: it has no form in the job's file, nor in an answer to a client
+    """
+    try:
+        serializer.Dump(value)
+    except (TypeError, ValueError, RecursionError) as err:
+        raise errors.ProgrammerError(f"This can not be stored in a job: {err}") from err
+    return value
 
 
 class JobExecutor:
@@ -200,6 +214,7 @@ class JobExecutor:
         blocks = self._EnterAttempt(job)
         try:
             result = processor.TryOpCode(op.input, callbacks, job.strategy, job.CalcPriority())
+            result = _Storable(result)
         except mcpu.LockAcquireTimeout:
             self._Defer(job)
             return False

@@ -267,9 +267,11 @@ class JobQueue:
                 return job.CalcStatus()
         try:
             data = self._rt.files.read(jstore.GetArchivedJobPath(job_id))
-            return QueuedJob.Restore(data, job_id).CalcStatus()
+            status = QueuedJob.Restore(data, job_id).CalcStatus()
         except (FileNotFoundError, errors.JobFileCorrupted):
             return None
+        # It has ended; its file says otherwise if that could not be written, on a full disk, say.
+        return status if status in constants.JOBS_FINALIZED else constants.JOB_STATUS_ERROR
 
     def _KnownUnlocked(self, job_id: int) -> QueuedJob | None:
         """A job of the queue, or one on its way in or out."""

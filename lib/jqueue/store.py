@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from .. import errors, runtime
@@ -77,6 +77,18 @@ class Ticket:
                 fn()
             except Exception:  # noqa: BLE001 - whoever asked must not harm the thread that writes
                 logging.exception("A callback of the job queue failed")
+
+
+def _GetContents(sources: Mapping[str, Source], failed: dict[str, str]) -> list[tuple[str, bytes]]:
+    """What is to be written; a file whose content can not be had does not keep back the others."""
+    contents = []
+    for path, source in sources.items():
+        try:
+            contents.append((path, source()))
+        except Exception as err:  # noqa: BLE001 - other jobs must not suffer for a mistake in one
+            logging.exception("There is no content for the job queue file %s", path)
+            failed[path] = f"There is no content for the job queue file {path}: {err!r}"
+    return contents
 
 
 class _Group:
@@ -260,10 +272,9 @@ class JobStore:
         failed: dict[str, str] = {}
         changes: list[replication.Change] = []
         # First: the serial file is one of them and shall not be behind its jobs.
-        for path, source in group.loose.items():
-            self._WriteOne(path, source(), False, failed, changes)
-        synced = {**group.lazy, **group.durable}
-        durable = [(path, source()) for path, source in synced.items()]
+        for path, data in _GetContents(group.loose, failed):
+            self._WriteOne(path, data, False, failed, changes)
+        durable = _GetContents({**group.lazy, **group.durable}, failed)
         if durable:
             try:
                 self._rt.files.write_many(durable)

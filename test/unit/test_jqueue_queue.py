@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from unittest import mock
 
 import pytest
 
-from ganeti import constants, errors, jstore, opcodes, pathutils
+from ganeti import constants, errors, jstore, opcodes, pathutils, serializer
+from ganeti.cmdlib import test as cmdlib_test
 from ganeti.jqueue import fake
 from ganeti.runtime.simulation import Simulation
 
@@ -191,6 +193,45 @@ class TestExecution:
         job_id = master.jobqueue.SubmitJob([opcodes.OpCode()])
         assert WaitFinal(master, job_id) == "error"
         assert Query(master, job_id, "opresult")[0][0] == "OpCodeUnknown"
+
+    @Simulated()
+    def test_result_that_can_not_be_stored(self, master):
+        """A mistake of a unit ends its own job, and nobody else notices."""
+
+        def _Exec(lu, feedback_fn):
+            if lu.op.comment == "result":
+                return {"a": object()}
+            feedback_fn("message", object())
+            return None
+
+        queue = master.jobqueue
+        with mock.patch.object(cmdlib_test.LUTestDelay, "Exec", _Exec):
+            results = queue.SubmitManyJobs(
+                [[Delay(comment="result")], [Delay(comment="feedback")], [NodeDelay(0.0)]]
+            )
+            ids = [job_id for _, job_id in results]
+            assert [WaitFinal(master, job_id) for job_id in ids[:2]] == ["error", "error"]
+        for job_id in ids[:2]:
+            (result,) = Query(master, job_id, "opresult")
+            assert result[0] == "ProgrammerError"
+            assert "can not be stored" in result[1][0]
+        serializer.Dump(queue.QueryJobs(None, ["id", "opresult", "oplog"]))
+
+    @Simulated()
+    def test_a_file_without_content_harms_no_other(self, master):
+        queue = master.jobqueue
+
+        def _Broken():
+            raise TypeError("object is nothing that JSON has")
+
+        broken = queue._store.WriteDurably([(jstore.GetJobPath(99), _Broken)])
+        good = queue._store.WriteDurably([(jstore.GetJobPath(98), lambda: b"good")])
+        queue._store.WriteLazily(jstore.GetJobPath(97), _Broken)
+        good.Wait()
+        assert master.runtime.files.read(jstore.GetJobPath(98)) == b"good"
+        with pytest.raises(errors.JobQueueError, match="job-99"):
+            broken.Wait()
+        assert WaitFinal(master, queue.SubmitJob([Delay()])) == "success"
 
     @Simulated()
     def test_failing_write_keeps_the_opcode_from_running(self, master):
@@ -503,6 +544,19 @@ class TestDependencies:
         master.runtime.files.remove(jstore.GetArchivedJobPath(int(first)))
         third = queue.SubmitJob([Delay(depends=[[int(first), ["success"]]])])
         assert WaitFinal(master, third) == "error"
+
+    @Simulated()
+    def test_archived_without_its_end(self, master):
+        """Its last write failed: nobody waits for the end of a job that has none any more."""
+        queue, files = master.jobqueue, master.runtime.files
+        job_id = int(queue.SubmitJob([Delay()]))
+        assert WaitFinal(master, job_id) == "success"
+        assert queue.ArchiveJob(job_id)
+        path = jstore.GetArchivedJobPath(job_id)
+        files.write(path, files.read(path).replace(b'"success"', b'"running"'))
+        assert WaitFinal(master, queue.SubmitJob([Delay(depends=[[job_id, []]])])) == "success"
+        waiting = queue.SubmitJob([Delay(depends=[[job_id, ["success"]]])])
+        assert WaitFinal(master, waiting) == "error"
 
     @Simulated()
     def test_impossible(self, master):
