@@ -133,11 +133,11 @@ _PIP_DAEMON_UTIL: Final = "ganeti-daemon-util"
 
 
 def _PipScripts() -> str:
-    """Where pip put our executables: beside the interpreter, if that is of a virtual environment."""
+    """Where pip put our executables: beside the interpreter of a virtual environment."""
     beside = os.path.dirname(sys.executable)
     if os.path.exists(os.path.join(beside, _PIP_DAEMON_UTIL)):
         return beside
-    import sysconfig  # slow, and a virtual environment never needs it
+    import sysconfig  # a millisecond or more that a virtual environment does not need
 
     user = sysconfig.get_preferred_scheme("user")
     for place in (sysconfig.get_path("scripts"), sysconfig.get_path("scripts", user)):
@@ -146,8 +146,8 @@ def _PipScripts() -> str:
     return beside
 
 
-# Executables of the suite: in the source tree, where configure was told, or where pip put them, under
-# names of their own.
+# Executables of the suite: in the source tree, where configure was told, or where pip put them
+# (under names of their own).
 SBINDIR: Final = os.path.join(PREFIX, "sbin")
 PKGLIBDIR: Final = os.path.join(_Build("LIBDIR", os.path.join(PREFIX, "lib")), "ganeti")
 if SOURCE_TREE:
