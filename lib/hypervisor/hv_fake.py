@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import constants, errors, pathutils, runtime
-from ..utils import text
+from ..utils import io, text
 from . import hv_base, linux
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class FakeHypervisor(hv_base.BaseHypervisor):
             names = self._rt.files.listdir(self._root_dir)
         except OSError as err:
             raise errors.HypervisorError(f"Can't list instances: {err}") from err
-        # Half-written files of a node daemon that was killed end in .new.
-        return [name for name in names if not name.endswith(".new")]
+        # A node daemon that was killed may have left some.
+        return [name for name in names if not io.UnfinishedBy(name)]
 
     def GetInstanceInfo(self, instance_name: str) -> hv_base.InstanceInfo | None:
         if not self._IsRunning(instance_name):

@@ -248,6 +248,9 @@ class CurlTransport:
         handle.setopt(pycurl.CUSTOMREQUEST, request.method)
         handle.setopt(pycurl.POSTFIELDS, request.body)
         handle.setopt(pycurl.FRESH_CONNECT, 0 if request.repeatable else 1)
+        # Nor is it kept: each such call would leave an idle one, here and in the memory of the node
+        # daemon, which is locked.
+        handle.setopt(pycurl.FORBID_REUSE, 0 if request.repeatable else 1)
         handle.setopt(pycurl.WRITEDATA, work.answer)
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(request.connect_timeout * 1000)))
         left = 0 if work.deadline is None else max(1, int((work.deadline - now) * 1000))

@@ -364,6 +364,13 @@ def _RaiseFileLimit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def RemoveUnfinishedFiles() -> None:
+    """Remove what a process of ours left behind when it was killed while it wrote a file."""
+    for directory in (pathutils.DATA_DIR, pathutils.QUEUE_DIR):
+        if os.path.isdir(directory):
+            io.RemoveUnfinished(directory)
+
+
 def _PreferOwnInterpreter() -> None:
     """Let the suite's executables, started by us, run with the interpreter that runs us."""
     path = os.environ.get("PATH", os.defpath).split(os.pathsep)

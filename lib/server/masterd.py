@@ -229,6 +229,7 @@ def ExecMasterd(
     _options: argparse.Namespace, _args: list[str], control: daemon.DaemonControl
 ) -> int:
     """Serve until told to stop."""
+    daemon.RemoveUnfinishedFiles()
     rpc.Init()
     try:
         return control.RunAsync(_Main)

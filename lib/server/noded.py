@@ -51,6 +51,7 @@ def ExecNoded(
     threading.stack_size(_THREAD_STACK)
     backend.Preload()
     _InitQueue()
+    daemon.RemoveUnfinishedFiles()
     server = RpcServer(
         answer=backend.Answer,
         on_quit=control.RequestStop,

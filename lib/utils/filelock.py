@@ -25,8 +25,12 @@ class FileLock:
 
     @classmethod
     def Open(cls, filename: str, runtime: runtime.Runtime = runtime.DEFAULT) -> "FileLock":
-        """Open a file for locking; it is made (mode 0600) if missing, never truncated."""
-        fd = os.open(filename, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Open a file for locking; it is made (mode 0600) if missing, never truncated.
+
+        A symbolic link is refused: one directory of locks is everybody's.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(filename, flags, 0o600)
         return cls(fd, filename, runtime)
 
     def Close(self) -> None:

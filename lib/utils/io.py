@@ -8,6 +8,7 @@ directory.
 import errno
 import logging
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,8 @@ _ENCODING_ERRORS: Final = "surrogateescape"
 #: TailFile looks at no more than this.
 _TAIL_BYTES: Final = 4096
 _READ_CHUNK: Final = 128 * 1024
+#: Names of files that are being written, here and in L{runtime}; with the writer's process id.
+_UNFINISHED_RE: Final = re.compile(r".+\.([0-9]{1,9})-\w+\.new(?:\.[0-9]+)?")
 
 
 # Reading
@@ -144,7 +147,7 @@ def WriteFile(
         uid, gid = _OwnerOfFile(file_name, uid, gid)
 
     dir_name, base_name = os.path.split(file_name)
-    fd, new_name = _MakeTemporary(dir_name, base_name, ".new")
+    fd, new_name = _MakeTemporary(dir_name, f"{base_name}.{os.getpid()}-", ".new")
     keep_temp = False
     keep_fd = False
     try:
@@ -204,6 +207,30 @@ def _MakeTemporary(dir_name: str, prefix: str, suffix: str = "") -> tuple[int, s
     import tempfile
 
     return tempfile.mkstemp(suffix=suffix, prefix=prefix, dir=dir_name)
+
+
+def UnfinishedBy(name: str) -> int:
+    """Process that writes the file of that name, which will have another one when it is done; 0
+    for any other file."""
+    match = _UNFINISHED_RE.fullmatch(name)
+    return int(match.group(1)) if match else 0
+
+
+def RemoveUnfinished(directory: str) -> None:
+    """Remove what processes that died while they wrote a file left in a directory."""
+    try:
+        names = os.listdir(directory)
+    except OSError as err:
+        logging.warning("Can't look for unfinished files in %s: %s", directory, err)
+        return
+    for name in names:
+        pid = UnfinishedBy(name)
+        if pid and not os.path.exists(f"/proc/{pid}"):
+            logging.info("Removing the unfinished file %s/%s", directory, name)
+            try:
+                RemoveFile(os.path.join(directory, name))
+            except OSError as err:
+                logging.warning("Can't remove the unfinished file: %s", err)
 
 
 def _OwnerOfFile(file_name: str, uid: int, gid: int) -> tuple[int, int]:

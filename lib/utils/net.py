@@ -77,7 +77,8 @@ class HostInfo:
         Raises: OpPrereqError (wrong_input) for anything that can't be a host name.
         """
         lower = name.lower()
-        if not _VALID_NAME.fullmatch(lower) or ".." in lower or lower.startswith("."):
+        # One that begins with a dash would be an option to every program that it is handed to.
+        if not _VALID_NAME.fullmatch(lower) or ".." in lower or lower.startswith((".", "-")):
             raise errors.OpPrereqError(f"Invalid name '{name}'", errors.ECODE_INVAL)
         return lower.rstrip(".")
 

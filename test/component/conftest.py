@@ -2,13 +2,26 @@
 
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
 
 from vc import Cluster
 
+HERE = Path(__file__).parent
+
 #: What C{vcluster up --hypervisor=kvm} says where virtual machines can not run.
 NO_GUEST = "No guest can run here"
+
+
+#: Seconds that a test may take, the making of its cluster included, on a machine that does more.
+TIMEOUT = 240
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.parent == HERE and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
 
 
 @pytest.fixture(scope="session")

@@ -402,6 +402,12 @@ class TestExpiredCertificate:
         assert (request.error, request.status) == (None, 200)
 
 
+def _CountConnections(noded):
+    links = [os.readlink(path) for path in Path(f"/proc/{noded.process.pid}/fd").iterdir()]
+    # The one that listens, and the loop's own pair.
+    return sum(link.startswith("socket:") for link in links) - 3
+
+
 class TestConnections:
     """Keep-alive, and what it is worth."""
 
@@ -418,6 +424,15 @@ class TestConnections:
             result = runner.call_jobqueue_update(["n"], [ADDRESS], "/etc/passwd", "x")["n"]
             assert "not in the queue directory" in result.fail_msg
         assert transport.GetStatistics()["connects"] == 1
+
+    def test_calls_that_take_their_own_leave_none(self, noded, runner, transport):
+        """A thousand jobs with hooks must not leave hundreds of idle connections on both sides."""
+        _Version(runner)
+        for _ in range(10):
+            transport.Perform([runtime.HttpRequest(ADDRESS, PORT, "PUT", "/test_delay", b"[0]")])
+        _Wait(lambda: _CountConnections(noded) == 1)
+        assert _Version(runner).fail_msg is None
+        assert transport.GetStatistics()["connects"] == 11
 
     def test_parallel_callers(self, noded, runner, transport):
         with concurrent.futures.ThreadPoolExecutor(20) as pool:

@@ -141,7 +141,8 @@ class TestFakeLife:
 
     def test_left_over_temporary_file_is_no_instance(self, hv):
         hv._rt.files.write("/run/fake/inst1.example.com.77-88.new", b"0\n")
-        assert hv.ListInstances() == []
+        hv._rt.files.write("/run/fake/web.new", b"0\n")
+        assert hv.ListInstances() == ["web.new"]
 
     def test_migration(self, hv):
         instance = _Instance()

@@ -27,6 +27,14 @@ def locks(path, clock):
         yield one, two
 
 
+def test_a_link_is_no_lock_file(path, tmp_path):
+    """The directory of locks is everybody's: a link there must not have root make a file."""
+    os.symlink(tmp_path / "elsewhere", path)
+    with pytest.raises(OSError, match="symbolic links"):
+        filelock.FileLock.Open(path)
+    assert not (tmp_path / "elsewhere").exists()
+
+
 class TestFileLock:
     def testOpenKeepsContent(self, path):
         with open(path, "w") as fobj:

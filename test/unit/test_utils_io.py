@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from ganeti import errors
+from ganeti import errors, runtime
 from ganeti.utils import io
 
 
@@ -76,6 +76,37 @@ class TestReading:
         first, last = io.TailFile(str(path))
         assert len(first) == 4096 - len("\nend\n")
         assert last == "end"
+
+
+class TestUnfinished:
+    """What a killed daemon left of the files that it wrote does not stay for ever."""
+
+    def test_names(self):
+        path = "/nonexistent/config.data"
+        assert io.UnfinishedBy(os.path.basename(runtime.RealFiles._TemporaryName(path))) == (
+            os.getpid()
+        )
+        for name in ("config.data", "web.new", "job-7.new", "a.1-b.new.", "a.1-.new", ".1-b.new"):
+            assert io.UnfinishedBy(name) == 0, name
+        assert io.UnfinishedBy("job-7.12-34.new.5") == 12
+
+    def test_of_dead_processes_only(self, tmp_path):
+        for name in ("config.data", f"a.{os.getpid()}-1.new", "a.999999999-1.new", "a.new"):
+            (tmp_path / name).write_text("x")
+
+        def _Look(_fd):
+            (name,) = (item for item in os.listdir(tmp_path) if item.startswith("b"))
+            assert io.UnfinishedBy(name) == os.getpid()
+
+        io.WriteFile(str(tmp_path / "b"), data="x", postwrite=_Look)
+        io.RemoveUnfinished(str(tmp_path))
+        assert sorted(os.listdir(tmp_path)) == [
+            f"a.{os.getpid()}-1.new",
+            "a.new",
+            "b",
+            "config.data",
+        ]
+        io.RemoveUnfinished(str(tmp_path / "missing"))
 
 
 class TestWriteFile:

@@ -74,7 +74,9 @@ class TestNormalizeName:
     def testGood(self, name, expected):
         assert net.HostInfo.NormalizeName(name) == expected
 
-    @pytest.mark.parametrize("name", ["", "a b", "a/b", ".a.b", "a..b", "x" * 256, "a\n", "ä"])
+    @pytest.mark.parametrize(
+        "name", ["", "a b", "a/b", ".a.b", "a..b", "-x", "x" * 256, "a\n", "ä"]
+    )
     def testBad(self, name):
         with pytest.raises(errors.OpPrereqError) as info:
             net.HostInfo.NormalizeName(name)
