@@ -5,6 +5,12 @@ import os
 import shutil
 import tempfile
 
+import hypothesis
+
+# How long an example takes on a busy machine says nothing of the code.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
+
 _ROOT = tempfile.mkdtemp(prefix="ganeti-test-")
 atexit.register(shutil.rmtree, _ROOT, ignore_errors=True)
 
