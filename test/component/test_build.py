@@ -7,30 +7,14 @@ import shutil
 import stat
 import subprocess
 import sys
-import tarfile
 import tempfile
 import venv
-from pathlib import Path
 
 import pytest
 
 from vc import TREE, CleanEnvironment
 
 pytestmark = pytest.mark.timeout(300)
-
-#: At the top of a source tree, but none of its files.
-_NOT_SOURCE = (
-    "build",
-    "dist",
-    "vcluster",
-    "ganeti.egg-info",
-    "configure",
-    "Makefile",
-    "Makefile.in",
-)
-
-COMMANDS = sorted(path.name for path in TREE.glob("scripts/*"))
-DAEMONS = sorted(path.name for path in TREE.glob("daemons/ganeti-*"))
 
 
 def Lacking(reason):
@@ -55,6 +39,12 @@ def Run(*argv, cwd="/", env=None, code=0):
     lines = "\n".join(result.stdout.splitlines()[-60:])
     assert result.returncode == code, f"{argv}: exit code {result.returncode}\n{lines}"
     return result.stdout
+
+
+def Commands(source):
+    """Names of the commands and daemons of a tree."""
+    paths = [*source.glob("scripts/*"), *source.glob("daemons/ganeti-*")]
+    return sorted(path.name for path in paths)
 
 
 def PackageFiles(directory):
@@ -87,8 +77,8 @@ def UseCluster(*programs):
     directory = tempfile.mkdtemp(prefix="vc", dir="/tmp")
     try:
 
-        def Vcluster(command, *args, code=0):
-            return Run("env", "vcluster", command, "--dir", directory, *args, env=env, code=code)
+        def Vcluster(command, *args):
+            return Run("env", "vcluster", command, "--dir", directory, *args, env=env)
 
         Vcluster("up", "--nodes=2")
         try:
@@ -96,12 +86,10 @@ def UseCluster(*programs):
             Vcluster("exec", "--", "vcluster", "status", "--dir", directory)
             out = Vcluster("exec", "--", "gnt-node", "list", "--no-headers", "-o", "name")
             assert out.split() == ["node1.example.com", "node2.example.com"]
-            Vcluster("exec", "--", "gnt-instance", "add", "--no-name-check", "--no-ip-check",
-                     "--no-nics", "-n", "node2", "-t", "diskless", "-o", "noop+default",
-                     "instance1.example.com")  # fmt: skip
-            out = Vcluster(
-                "exec", "--", "gnt-instance", "list", "--no-headers", "-o", "name,status"
-            )
+            add = "gnt-instance add --no-name-check --no-ip-check --no-nics -n node2 -t diskless"
+            Vcluster("exec", "--", *add.split(), "-o", "noop+default", "instance1.example.com")
+            listing = "gnt-instance list --no-headers -o name,status"
+            out = Vcluster("exec", "--", *listing.split())
             assert out.split() == ["instance1.example.com", "running"]
         finally:
             Vcluster("down")
@@ -113,18 +101,15 @@ def UseCluster(*programs):
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """A copy of the tree as people get it, without git and without what was built in it."""
-
-    def Ignored(directory, names):
-        top = Path(directory) == TREE
-        return {
-            name
-            for name in names
-            if name == "__pycache__"
-            or (top and (name in _NOT_SOURCE or name.startswith((".", "autom4te", "config."))))
-        }
-
+    if not (TREE / ".git").exists():
+        pytest.skip("the tree is no clone of the repository, which says what belongs to it")
     target = tmp_path_factory.mktemp("source") / "ganeti"
-    shutil.copytree(TREE, target, ignore=Ignored, symlinks=True)
+    # The repository may belong to somebody else than who runs the tests.
+    git = ["git", "-c", f"safe.directory={TREE}"]
+    for name in Run(*git, "ls-files", "-z", cwd=TREE).rstrip("\0").split("\0"):
+        if (TREE / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(TREE / name, target / name, follow_symlinks=False)
     return target
 
 
@@ -193,7 +178,7 @@ class TestInstall:
         prefix = build / "opt"
         assert PackageFiles(InstalledPackage(prefix)) == PackageFiles(source / "lib")
         sbin = sorted(path.name for path in (prefix / "sbin").iterdir())
-        assert sbin == sorted(COMMANDS + DAEMONS)
+        assert sbin == Commands(source)
         for path in (prefix / "sbin").iterdir():
             assert path.read_text().startswith(f"#!{sys.executable}\n"), path
         UseCluster(prefix / "sbin", prefix / "lib/ganeti/tools")
@@ -204,23 +189,27 @@ class TestInstall:
         assert [path for path in (build / "root").rglob("*") if path.is_file()] == []
 
 
+@pytest.fixture(scope="module")
+def distcheck(build):
+    """The archive, and what was said while it was built from: (path, output)."""
+    out = Run("make", "distcheck", "CHECKED=test/unit/test_pathutils.py", cwd=build)
+    (archive,) = build.glob("ganeti-*.tar.gz")
+    return archive, out
+
+
 class TestDist:
     """BASE5: the archive of make dist is complete."""
 
-    def test_distcheck(self, build):
+    def test_distcheck(self, distcheck):
         """Built from the archive, in a read-only tree: check, install, uninstall, dist again."""
-        out = Run("make", "distcheck", "CHECKED=test/unit/test_pathutils.py", cwd=build)
+        _, out = distcheck
         assert "archives ready for distribution" in out
         assert re.search(r"^\d+ passed", out, re.MULTILINE)
 
-    def test_usual_prefixes(self, build, tmp_path):
+    def test_usual_prefixes(self, distcheck, tmp_path):
         """What configure is told is what the installed suite goes by."""
-        archives = list(build.glob("ganeti-*.tar.gz"))
-        if not archives:
-            Run("make", "dist", cwd=build)
-            archives = list(build.glob("ganeti-*.tar.gz"))
-        with tarfile.open(archives[0]) as archive:
-            archive.extractall(tmp_path, filter="data")
+        archive, _ = distcheck
+        Run("tar", "xf", archive, cwd=tmp_path)
         (tree,) = tmp_path.iterdir()
         directory = tmp_path / "build"
         Configure(
@@ -276,8 +265,8 @@ def environment(source, tmp_path_factory):
     directory = tmp_path_factory.mktemp("pip") / "venv"
     venv.create(directory, with_pip=True)
     pip = [directory / "bin/pip", "--disable-pip-version-check"]
-    result = subprocess.run([*pip, "download", "-q", "--no-deps", "-d", directory, "simplejson"],
-                            capture_output=True, text=True)  # fmt: skip
+    probe = [*pip, "download", "-q", "--no-deps", "-d", directory, "simplejson"]
+    result = subprocess.run(probe, capture_output=True, text=True)
     if result.returncode:
         Lacking(f"no package index in reach: {result.stderr.strip().splitlines()[-1]}")
     Run(*pip, "install", "-q", ".", cwd=source)
@@ -290,10 +279,11 @@ class TestPip:
     def test_package(self, environment, source):
         assert PackageFiles(InstalledPackage(environment)) == PackageFiles(source / "lib")
 
-    def test_commands(self, environment):
-        for name in [*COMMANDS, *DAEMONS, "ganeti-daemon-util", "ganeti-node-setup", "vcluster"]:
+    def test_commands(self, environment, source):
+        commands = Commands(source)
+        for name in [*commands, "ganeti-daemon-util", "ganeti-node-setup", "vcluster"]:
             assert os.access(environment / "bin" / name, os.X_OK), name
-        for name in COMMANDS:
+        for name in commands:
             assert Run(environment / "bin" / name, "--version").startswith(name), name
 
     def test_paths(self, environment):

@@ -210,6 +210,8 @@ class TestRefusals:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                # A shell's background jobs, and so their children, ignore it.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             ) as making:
                 for line in making.stdout:
                     if "gnt-node add node2" in line:
