@@ -7,13 +7,17 @@ go to nodes in memory. Which delays were executed is in C{master.rpc.executed}.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from .. import config, locking, objects, pathutils, rpc
 from ..config import fake as config_fake
 from ..runtime import Runtime
 from ..runtime.fake import MemoryFiles
 from .queue import JobQueue
+
+
+#: Calls of the threads that copy the queue.
+_COPIES: Final = frozenset(("jobqueue_update", "jobqueue_rename"))
 
 
 class FakeRpc:
@@ -24,6 +28,8 @@ class FakeRpc:
         different this says which opcode was executed how often
     @ivar hooks: every call of C{hooks_runner}: nodes, path, phase, environment
     @ivar hook_results: node -> payload of its answers to C{hooks_runner}
+    @ivar calls: every call and node, in order, but those that follow
+    @ivar copies: calls that bring the queue's files to nodes, which come at any time
     """
 
     def __init__(self) -> None:
@@ -32,6 +38,7 @@ class FakeRpc:
         self.hooks: list[tuple[list[str], str, str, dict[str, str]]] = []
         self.hook_results: dict[str, list[tuple[str, int, str]]] = {}
         self.calls: list[tuple[str, str]] = []
+        self.copies: list[tuple[str, str]] = []
         self._cut: set[str] = set()
 
     def Cut(self, name: str) -> None:
@@ -43,7 +50,7 @@ class FakeRpc:
         self._cut.discard(name)
 
     def _Answer(self, call: str, name: str, payload: Any = None) -> rpc.RpcResult:
-        self.calls.append((call, name))
+        (self.copies if call in _COPIES else self.calls).append((call, name))
         if name in self._cut:
             return rpc.RpcResult("Connection timed out", failed=True, call=call, node=name)
         return rpc.RpcResult([True, payload], call=call, node=name)

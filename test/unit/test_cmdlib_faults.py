@@ -135,7 +135,7 @@ def CallsOf(make_op, *before):
     world.rpc.calls.clear()
     world.Run(make_op())
     names = [call for call, _ in world.rpc.calls]
-    return sorted({name for name in names if name not in ("hooks_runner", "jobqueue_update")})
+    return sorted({name for name in names if name != "hooks_runner"})
 
 
 def Faults(make_op, *before):
@@ -551,7 +551,7 @@ class TestDryRun:
         op.dry_run = True
         world.Run(op)
         op.dry_run = False
-        assert {call for call, _ in world.rpc.calls} - {"jobqueue_update"} <= self.LOOKS
+        assert {call for call, _ in world.rpc.calls} <= self.LOOKS
         assert world.runtime.files.read(pathutils.CLUSTER_CONF_FILE) == config
         assert OnNodes(world) == nodes
         CheckNothingLeaks(world)

@@ -335,7 +335,7 @@ class TestOrder:
             sim.runtime.clock.sleep(40.0)
             assert rpc.files["n"] == {"archive/a": b"2", "b": b"1"}
             # Only the last content of a file was sent.
-            assert [call for call, _ in rpc.calls].count("jobqueue_update") <= 5
+            assert [call for call, _ in rpc.copies].count("jobqueue_update") <= 5
             rep.Shutdown()
 
         sim.Run(_Run)
