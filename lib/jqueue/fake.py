@@ -15,7 +15,6 @@ from ..runtime import Runtime
 from ..runtime.fake import MemoryFiles
 from .queue import JobQueue
 
-
 #: Calls of the threads that copy the queue.
 _COPIES: Final = frozenset(("jobqueue_update", "jobqueue_rename"))
 
