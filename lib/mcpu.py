@@ -132,7 +132,8 @@ class Processor:
     """Executes opcodes, for one job or one query.
 
     @param context: the master daemon's
-    @param ec_id: who reservations in the configuration belong to: the job's id; None for queries
+    @param ec_id: who reservations in the configuration belong to, and changes of it are by: the
+        job's id; None for queries
     """
 
     def __init__(
@@ -189,16 +190,18 @@ class Processor:
         self._strategy = strategy
         self._priority = priority
         glm = self.context.glm
+        cfg = self.context.cfg
         try:
             self._Acquire(locking.LEVEL_CLUSTER, locking.BGL, not lu_class.REQ_BGL)
             try:
-                lu = self._PrepareUnit(lu_class, op)
-                return self._LockAndExecLU(lu, locking.LEVEL_INSTANCE)
+                with cfg.ActingFor(self._ec_id, op.OP_ID):
+                    lu = self._PrepareUnit(lu_class, op)
+                    return self._LockAndExecLU(lu, locking.LEVEL_INSTANCE)
             finally:
                 glm.release(locking.LEVEL_CLUSTER)
         finally:
             if self._ec_id is not None:
-                self.context.cfg.DropECReservations(self._ec_id)
+                cfg.DropECReservations(self._ec_id)
             self._cbs = OpExecCbBase()
 
     def QueryOpCode(self, op: opcodes.OpCode) -> Any:

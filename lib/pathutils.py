@@ -168,6 +168,7 @@ else:
 # State that must survive
 DATA_DIR: Final = LOCALSTATEDIR + "/lib/ganeti"
 CLUSTER_CONF_FILE: Final = DATA_DIR + "/config.data"
+CONFIG_HISTORY_FILE: Final = DATA_DIR + "/config.history"
 NODED_CERT_FILE: Final = DATA_DIR + "/server.pem"
 RAPI_CERT_FILE: Final = DATA_DIR + "/rapi.pem"
 CONFD_HMAC_KEY: Final = DATA_DIR + "/hmac.key"

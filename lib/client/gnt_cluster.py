@@ -7,7 +7,18 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from .. import constants, errors
-from . import clustersetup, console, failures, jobs, main, options, parser, tags, values
+from . import (
+    clustersetup,
+    confighistory,
+    console,
+    failures,
+    jobs,
+    main,
+    options,
+    parser,
+    tags,
+    values,
+)
 
 _COMMAND_TIMEOUT_OPT: Final = options.Opt(
     "--timeout", type="int", default=None, metavar="SECONDS",
@@ -423,6 +434,11 @@ COMMANDS: Final[dict[str, parser.Command]] = {
     "info": parser.Command(
         ShowClusterInfo, parser.ARGS_NONE, (options.ROMAN_OPT,), "[--roman]",
         "Show cluster configuration",
+    ),
+    "history": parser.Command(
+        confighistory.ConfigHistory, parser.ARGS_NONE, confighistory.OPTS,
+        "[--object NAME] [--since TIME|SERIAL] | --show SERIAL | --at SERIAL",
+        "Lists the changes of the configuration, shows one, or an old configuration",
     ),
     **tags.GetCommands(constants.TAG_CLUSTER),
     "search-tags": parser.Command(

@@ -18,8 +18,8 @@ from typing import Final
 
 from .. import errors
 from ..runtime import FileStat, Runtime
-from . import claims, commit, distribution, verify
-from .store import AnyObject, Changes, ConfigStore
+from . import claims, commit, distribution, history, verify
+from .store import AnyObject, Changes, ConfigStore, View
 
 FeedbackFn = Callable[[str], object]
 
@@ -56,6 +56,7 @@ class CommitEngine:
     @param fingerprint: of the file as it was read
     @param distributor: None = tell nobody
     @param myself: name of this host
+    @param log: of what is changed; None = none is kept
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class CommitEngine:
         distributor: distribution.Distributor | None,
         myself: str,
         runtime: Runtime,
+        log: history.HistoryLog | None = None,
     ) -> None:
         self.store = store
+        self.log = log
         self.path = path
         self.write_count = 0
         self._rt = runtime
@@ -75,9 +78,16 @@ class CommitEngine:
         self._distributor = distributor
         self._myself = myself
         self.lock = runtime.threads.Condition(runtime.threads.Lock())
-        self._writes: commit.Batcher[None] = commit.Batcher(self.lock, self._Write, self._Undo)
+        #: The result of a write is what is wrong with its record in the log.
+        self._writes: commit.Batcher[str | None] = commit.Batcher(
+            self.lock, self._Write, self._Undo
+        )
         self._sends: commit.Batcher[distribution.Report] = commit.Batcher(self.lock, self._Send)
         self._in_flight: Changes = {}
+        #: What was put since the last write began.
+        self._commits: list[history.Commit] = []
+        #: Thread -> on whose behalf it changes something.
+        self._origins: dict[int, history.Origin] = {}
         self._must_write = False
         #: The next round asks also those who did not answer the last.
         self._ask_all = False
@@ -90,6 +100,20 @@ class CommitEngine:
     def NextSerial(self, key: claims.Key, current: int | None) -> int:
         """Serial number of the next version of an object; the caller holds the lock."""
         return max(current or 0, self._spent.get(key, 0)) + 1
+
+    @contextmanager
+    def ActingFor(self, origin: history.Origin) -> Iterator[None]:
+        """What this thread changes within the block is noted to be done by that."""
+        ident = self._rt.threads.get_ident()
+        before = self._origins.get(ident)
+        self._origins[ident] = origin
+        try:
+            yield
+        finally:
+            if before is None:
+                del self._origins[ident]
+            else:
+                self._origins[ident] = before
 
     @contextmanager
     def Transaction(self, feedback_fn: FeedbackFn | None = None) -> Iterator[Pending]:
@@ -107,14 +131,29 @@ class CommitEngine:
             yield pending
             if not pending.puts:
                 return
-            for key, obj in pending.puts:
-                self.store.Put(key, obj)
+            self._PutAll(pending)
             problems = verify.VerifyChanged(
                 self.store, self.store.index, [key for key, _ in pending.puts]
             )
             batch = self._writes.Join()
         _ReportProblems(problems, feedback_fn)
         self._Finish(batch, feedback_fn, pending.ask_all)
+
+    def _PutAll(self, pending: Pending) -> None:
+        changes = []
+        for key, obj in pending.puts:
+            changes.append(history.ObjectChange(key, self.store.Get(key), obj))
+            self.store.Put(key, obj)
+        origin = self._origins.get(self._rt.threads.get_ident(), history.NOBODY)
+        self._commits.append(history.Commit(origin, changes))
+
+    def GetWritten(self) -> tuple[history.Version, View]:
+        """The version on disk and its objects; the caller does not hold the lock."""
+        with self.lock:
+            view = self.store.MakeView()
+            unwritten = {**self.store.PeekChanges(), **self._in_flight}
+            version = history.Version(self.store.serial_no, self.store.mtime)
+        return version, view.With(unwritten)
 
     def Rewrite(self) -> None:
         """Write the configuration though no object was put, as when loading upgraded it."""
@@ -176,9 +215,11 @@ class CommitEngine:
             }
 
     def _Finish(
-        self, batch: commit.Batch[None], feedback_fn: FeedbackFn | None, ask_all: bool = False
+        self, batch: commit.Batch[str | None], feedback_fn: FeedbackFn | None, ask_all: bool = False
     ) -> None:
-        self._writes.Wait(batch)
+        problem = self._writes.Wait(batch)
+        if problem is not None and feedback_fn is not None:
+            feedback_fn(problem)
         if self._distributor is None:
             return
         with self.lock:
@@ -195,18 +236,23 @@ class CommitEngine:
             instance_names=list(self.store.instance_names),
         )
 
-    def _Write(self) -> None:
+    def _Write(self) -> str | None:
         with self.lock:
             if not (self.store.HasChanges() or self._must_write):
                 # An earlier run took along what this one was for.
-                return
+                return None
             self._in_flight = self.store.TakeChanges()
+            commits, self._commits = self._commits, []
+            base = history.Version(self.store.serial_no, self.store.mtime)
             self._last_serial += 1
             serial_no, mtime = self._last_serial, self._rt.clock.time()
             snapshot = self.store.MakeSnapshot(serial_no, mtime)
             described = self._Describe(serial_no)
         content = snapshot.Render()
-        fingerprint = self._WriteFile(content)
+        line = b""
+        if self.log is not None:
+            line = history.FormatRecord(history.Version(serial_no, mtime), base, commits)
+        fingerprint = self._WriteFile(content, line)
         with self.lock:
             self._fingerprint = fingerprint
             self._must_write = False
@@ -215,11 +261,15 @@ class CommitEngine:
             self.store.serial_no = serial_no
             self.store.mtime = mtime
             self.write_count += 1
+        return None if self.log is None else self.log.problem
 
-    def _WriteFile(self, content: bytes) -> FileStat:
+    def _WriteFile(self, content: bytes, line: bytes) -> FileStat:
         self._CheckOwnFile()
         try:
-            self._rt.files.write(self.path, content, mode=FILE_MODE)
+            if self.log is None:
+                self._rt.files.write(self.path, content, mode=FILE_MODE)
+            else:
+                self.log.WriteWith(self.path, content, FILE_MODE, line)
             return self._rt.files.stat(self.path)
         except OSError as err:
             self._AdoptOwnFile(content)
@@ -261,6 +311,7 @@ class CommitEngine:
                 self._spent[key] = max(self._spent.get(key, 0), current.serial_no or 0)
         self.store.Restore(self._in_flight)
         self._in_flight = {}
+        self._commits = []
 
     def _Send(self) -> distribution.Report:
         assert self._distributor is not None

@@ -164,6 +164,21 @@ class View:
     nodes: Mapping[str, objects.Node]
     instances: Mapping[str, objects.Instance]
 
+    def With(self, changes: Changes) -> View:
+        """The objects with some replaced or, where there is None, left out."""
+        cluster = changes.get(claims.CLUSTER_KEY) or self.cluster
+        nodes: dict[str, Any] = dict(self.nodes)
+        instances: dict[str, Any] = dict(self.instances)
+        containers = {claims.NODE: nodes, claims.INSTANCE: instances}
+        for key, obj in changes.items():
+            if key.kind not in containers:
+                continue
+            if obj is None:
+                containers[key.kind].pop(key.name, None)
+            else:
+                containers[key.kind][key.name] = obj
+        return View(cast("objects.Cluster", cluster), nodes, instances)
+
 
 class ConfigStore:
     """All objects of a configuration; see the module for how they are kept.
@@ -173,6 +188,7 @@ class ConfigStore:
     @ivar cluster, nodes, instances: the objects
     @ivar index: what they claim for themselves alone
     @ivar serial_no, mtime: of the last write
+    @ivar constant: what else is in the file, in JSON's own types
     """
 
     def __init__(self, data: objects.ConfigData) -> None:
@@ -190,11 +206,10 @@ class ConfigStore:
             claims.NODE: Section(self.nodes, self._NodeText),
             claims.INSTANCE: Section(self.instances, self._InstanceText),
         }
-        #: What no change ever touches, with the keys of newer versions.
         constant = {**data.UnknownKeys(), "version": data.version, "ctime": data.ctime}
-        self._constant = {
-            key: _Fragment(value, 2) for key, value in constant.items() if value is not None
-        }
+        #: What no change ever touches, with the keys of newer versions.
+        self.constant = {key: value for key, value in constant.items() if value is not None}
+        self._constant = {key: _Fragment(value, 2) for key, value in self.constant.items()}
         #: Text of each object, without its name; missing = to be made.
         self._fragments: dict[claims.Key, str] = {}
         #: Pickled objects: the fastest way to a copy, by a factor of four.

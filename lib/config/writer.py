@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final, cast
 
 from .. import constants, errors, objects, pathutils
 from ..runtime import DEFAULT, Runtime
 from ..utils import net, uuid
-from . import claims, distribution, verify
+from . import claims, distribution, history, verify
 from .engine import CommitEngine, FeedbackFn, Pending
+from .past import History
 from .reader import ConfigReader
 from .reservations import TemporaryReservationManager
 from .store import ConfigStore, ParseConfig
@@ -56,6 +58,7 @@ class ConfigWriter(ConfigReader):
     for. All of them raise ConfigurationError if the file can't be written, and then change nothing.
 
     @ivar write_count: how often this object wrote the file
+    @ivar history: what was changed, by whom
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class ConfigWriter(ConfigReader):
         runtime: Runtime = DEFAULT,
         distributor: distribution.Distributor | None = None,
         my_hostname: str | None = None,
+        history_file: str | None = None,
     ) -> None:
         """Load a configuration; objects without a UUID get one, and the file is written then.
 
@@ -73,6 +77,8 @@ class ConfigWriter(ConfigReader):
         @param distributor: what contacts them; None = calls to the node daemons
         @param my_hostname: name of this host; None = ask the resolver now, so that no later write
             depends on it
+        @param history_file: log of all changes; None = the usual one for the usual configuration,
+            and none for others
 
         Raises: ConfigurationError for what is no configuration, or of another version; OSError if
         it can not be read; ResolverError.
@@ -89,9 +95,13 @@ class ConfigWriter(ConfigReader):
         fingerprint = runtime.files.stat(path)
         data = ParseConfig(runtime.files.read(path), path)
         upgraded = self._AddMissingUuids(data)
+        if history_file is None and path == pathutils.CLUSTER_CONF_FILE:
+            history_file = pathutils.CONFIG_HISTORY_FILE
+        log = history.HistoryLog(history_file, runtime) if history_file is not None else None
         self._engine = CommitEngine(
-            ConfigStore(data), path, fingerprint, distributor, myself, runtime
+            ConfigStore(data), path, fingerprint, distributor, myself, runtime, log
         )
+        self.history = History(self._engine)
         self._temporary_ids: TemporaryReservationManager[str] = TemporaryReservationManager()
         self._temporary_macs: TemporaryReservationManager[str] = TemporaryReservationManager()
         self._temporary_secrets: TemporaryReservationManager[str] = TemporaryReservationManager()
@@ -126,6 +136,13 @@ class ConfigWriter(ConfigReader):
     def write_count(self) -> int:
         """How often this object wrote the file."""
         return self._engine.write_count
+
+    def ActingFor(self, job_id: str | None, opcode: str | None) -> AbstractContextManager[None]:
+        """Within the block, what this thread changes is noted as the work of that job and opcode.
+
+        @param opcode: its C{OP_ID}
+        """
+        return self._engine.ActingFor(history.Origin(job_id, opcode))
 
     def DistributeStale(self) -> set[str]:
         """Try again to serve nodes that could not be reached; to be called now and then.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .. import constants, pathutils
@@ -181,6 +181,17 @@ def _StateOf(op: OpCode | dict[str, Any]) -> dict[str, Any]:
     return op if isinstance(op, dict) else op.__getstate__()
 
 
+def AssembleConfig(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of C{config.data} from the header and the objects of an answer."""
+    document: dict[str, Any] = {**answer["header"], "nodes": {}, "instances": {}}
+    for kind, name, plain in answer["objects"]:
+        if kind == "cluster":
+            document["cluster"] = plain
+        else:
+            document[f"{kind}s"][name] = plain
+    return document
+
+
 class Client:
     """The requests of the master daemon as methods.
 
@@ -348,6 +359,45 @@ class Client:
         """Single values of the configuration."""
         values: list[Any] = self.CallMethod(methods.REQ_QUERY_CONFIG_VALUES, fields)
         return values
+
+    def QueryConfigHistory(
+        self,
+        name: str | None = None,
+        since_serial: int | None = None,
+        since_time: float | None = None,
+    ) -> dict[str, Any]:
+        """Who changed what in the configuration: C{entries}, the last first, and C{problem}.
+
+        All pages are fetched.
+
+        @param name: of an object, or its first labels, or C{cluster}; None for all
+        @param since_serial: no older ones than this
+        @param since_time: no older ones than this (seconds since the epoch)
+        """
+        args = [name, since_serial, since_time]
+        return self._QueryPages(methods.REQ_QUERY_CONFIG_HISTORY, args, "entries")
+
+    def _QueryPages(self, method: str, args: list[Any], key: str) -> dict[str, Any]:
+        """All pages of an answer, with what is in the lists under a key put together."""
+        answer: dict[str, Any] = self.CallMethod(method, [*args, None])
+        cursor = answer.pop("cursor")
+        while cursor is not None:
+            page = self.CallMethod(method, [*args, cursor])
+            answer[key] += page[key]
+            cursor = page["cursor"]
+        return answer
+
+    def QueryConfigChange(self, serial: int) -> dict[str, Any]:
+        """What a write of the configuration changed: C{serial}, C{time}, C{commits}."""
+        change: dict[str, Any] = self.CallMethod(methods.REQ_QUERY_CONFIG_CHANGE, [serial])
+        return change
+
+    def QueryConfigAt(self, serial: int) -> dict[str, Any]:
+        """The configuration with that serial number, as it was in its file.
+
+        All pages are fetched.
+        """
+        return AssembleConfig(self._QueryPages(methods.REQ_QUERY_CONFIG_AT, [serial], "objects"))
 
     def QueryTags(self, kind: str, name: str) -> list[str]:
         """The tags of an object; of the cluster with any name."""

@@ -27,6 +27,9 @@ REQ_QUERY_INSTANCES: Final = "QueryInstances"
 REQ_QUERY_NODES: Final = "QueryNodes"
 REQ_QUERY_EXPORTS: Final = "QueryExports"
 REQ_QUERY_CONFIG_VALUES: Final = "QueryConfigValues"
+REQ_QUERY_CONFIG_HISTORY: Final = "QueryConfigHistory"
+REQ_QUERY_CONFIG_CHANGE: Final = "QueryConfigChange"
+REQ_QUERY_CONFIG_AT: Final = "QueryConfigAt"
 REQ_QUERY_CLUSTER_INFO: Final = "QueryClusterInfo"
 REQ_QUERY_TAGS: Final = "QueryTags"
 REQ_QUERY_LOCKS: Final = "QueryLocks"
@@ -46,6 +49,10 @@ _OPCODES: Final = ht.TListOf(_OPCODE)
 #: A text that is no number is a job that does not exist.
 _JOB_ID: Final = ht.TOr(ht.TNonNegativeInt, ht.TString)
 _TIME: Final = ht.TNumber
+#: Where a page of the configuration's history begins: serial number and time of a version.
+_HISTORY_CURSOR: Final = ht.TTuple(ht.TNonNegativeInt, ht.TMaybe(_TIME))
+#: The same for an old configuration: kind and name of an object.
+_OBJECT_CURSOR: Final = ht.TTuple(ht.TString, ht.TString)
 
 
 class Arg:
@@ -182,6 +189,30 @@ METHODS: Final[dict[str, Method]] = {
             "{node: names of its exports, or false if it failed}",
         ),
         Method(REQ_QUERY_CONFIG_VALUES, [Arg("fields", _NAMES)], "values", bare=True),
+        Method(
+            REQ_QUERY_CONFIG_HISTORY,
+            [
+                Arg("object", ht.TMaybe(ht.TNonEmptyString), None),
+                Arg("since_serial", ht.TMaybe(ht.TNonNegativeInt), None),
+                Arg("since_time", ht.TMaybe(_TIME), None),
+                Arg("cursor", ht.TMaybe(_HISTORY_CURSOR), None),
+            ],
+            "{entries: who changed what, the last first; cursor: for the next page, or null;"
+            " problem: why the last change was not noted, or null}",
+        ),
+        Method(
+            REQ_QUERY_CONFIG_CHANGE,
+            [Arg("serial", ht.TNonNegativeInt)],
+            "{serial, time, commits: all of what was changed, but for secrets}",
+        ),
+        Method(
+            REQ_QUERY_CONFIG_AT,
+            [
+                Arg("serial", ht.TNonNegativeInt),
+                Arg("cursor", ht.TMaybe(_OBJECT_CURSOR), None),
+            ],
+            "{header, objects: [kind, name, object], cursor: for the next page, or null}",
+        ),
         Method(REQ_QUERY_CLUSTER_INFO, [], "dictionary of the cluster's parameters"),
         Method(
             REQ_QUERY_TAGS,

@@ -192,6 +192,19 @@ class FileStat:
     mode: int
 
 
+@dataclass(frozen=True)
+class Tail:
+    """What a file is to end with.
+
+    @ivar offset: bytes of the file that stay; what is there beyond them goes
+    @ivar data: what comes after them
+    """
+
+    path: str
+    offset: int
+    data: bytes
+
+
 class Files(Protocol):
     """Files that must survive: every write replaces a whole file, atomically.
 
@@ -217,6 +230,15 @@ class Files(Protocol):
     def write_many(self, items: Sequence[tuple[str, bytes]]) -> None:
         """Replace several files durably (mode 0600), each as C{write} does, at the cost of fewer
         syncs; after an error any of them may be the old or the new one.
+        """
+
+    def write_logged(self, path: str, data: bytes, log: Tail, mode: int = 0o600) -> OSError | None:
+        """Replace a file durably, as C{write} does, after the end of a log was written.
+
+        When the new file can be seen the end of the log is durable, at little more than the price
+        of the file alone.
+
+        @return: what was wrong with the log; the file is written all the same
         """
 
     def rename(self, old: str, new: str, mkdir: bool = False, durable: bool = True) -> None:
@@ -337,6 +359,31 @@ class _RealThreads:
         return threading.current_thread().name
 
 
+def _WriteAll(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _WriteTail(log: Tail) -> int:
+    """Write the end of a file without waiting for the disk; its open descriptor."""
+    fd = os.open(log.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        size = os.fstat(fd).st_size
+        if size < log.offset:
+            raise OSError(errno.ESTALE, "The file was cut by somebody else", log.path)
+        if size > log.offset:
+            os.ftruncate(fd, log.offset)
+        os.lseek(fd, log.offset, os.SEEK_SET)
+        _WriteAll(fd, log.data)
+        # Starts writing back.
+        os.posix_fadvise(fd, log.offset, 0, os.POSIX_FADV_DONTNEED)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 class RealFiles:
     """L{Files} on the file system of this machine."""
 
@@ -353,6 +400,18 @@ class RealFiles:
         gid: int = -1,
         durable: bool = True,
     ) -> None:
+        self._Replace(path, data, mode, uid, gid, durable)
+
+    def _Replace(
+        self,
+        path: str,
+        data: bytes,
+        mode: int,
+        uid: int = -1,
+        gid: int = -1,
+        durable: bool = True,
+        before_rename: Callable[[], object] | None = None,
+    ) -> None:
         tmp = self._TemporaryName(path)
         fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
@@ -361,19 +420,42 @@ class RealFiles:
                     os.fchown(fd, uid, gid)
                 if mode != 0o600:
                     os.fchmod(fd, mode)
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(fd, view) :]
+                _WriteAll(fd, data)
                 if durable:
                     os.fdatasync(fd)
             finally:
                 os.close(fd)
+            if before_rename is not None:
+                before_rename()
             os.rename(tmp, path)
         except BaseException:
             os.unlink(tmp)
             raise
         if durable:
             self.sync(os.path.dirname(path))
+
+    def write_logged(self, path: str, data: bytes, log: Tail, mode: int = 0o600) -> OSError | None:
+        problem: OSError | None = None
+        try:
+            log_fd = _WriteTail(log)
+        except OSError as err:
+            self._Replace(path, data, mode)
+            return err
+
+        def _SyncLog() -> None:
+            nonlocal problem
+            # After the sync of the file: what the log needs of the file system's own journal went
+            # along with that, most of the time.
+            try:
+                os.fdatasync(log_fd)
+            except OSError as err:
+                problem = err
+
+        try:
+            self._Replace(path, data, mode, before_rename=_SyncLog)
+        finally:
+            os.close(log_fd)
+        return problem
 
     @staticmethod
     def _TemporaryName(path: str) -> str:
@@ -386,9 +468,7 @@ class RealFiles:
                 tmp = f"{self._TemporaryName(path)}.{len(pending)}"
                 fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
                 pending.append((tmp, path, fd))
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(fd, view) :]
+                _WriteAll(fd, data)
                 # Starts writing back without waiting: the syncs below then wait for what is under
                 # way together instead of one after the other.
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

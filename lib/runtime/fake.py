@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from . import DEFAULT, FileStat, HttpRequest, Runtime
+from . import DEFAULT, FileStat, HttpRequest, Runtime, Tail
 
 if TYPE_CHECKING:
     from ..utils import process
@@ -95,7 +95,7 @@ class MemoryFiles:
     ) -> None:
         """Make an operation fail on matching paths.
 
-        @param operation: read, write, rename, remove, listdir, stat, sync or C{*}
+        @param operation: read, write, append, rename, remove, listdir, stat, sync or C{*}
         @param pattern: shell pattern of the path
         @param code: errno of the OSError
         @param times: how often; negative = from now on
@@ -153,6 +153,33 @@ class MemoryFiles:
         for path, _ in items:
             self._Check("sync", os.path.dirname(path))
             self._durable[path] = replace(self._live[path])
+
+    def write_logged(self, path: str, data: bytes, log: Tail, mode: int = 0o600) -> OSError | None:
+        problem: OSError | None = None
+        try:
+            self._AppendLog(log)
+        except OSError as err:
+            problem = err
+        self.write(path, data, mode)
+        return problem
+
+    def _AppendLog(self, log: Tail) -> None:
+        self._Check("append", log.path)
+        kept = self._live[log.path].data[: log.offset] if log.path in self._live else b""
+        if len(kept) < log.offset:
+            raise OSError(errno.ESTALE, "The file was cut by somebody else", log.path)
+        self._PutTail(log.path, kept, log.data)
+        self._Check("sync", log.path)
+        self._durable[log.path] = replace(self._live[log.path])
+
+    def _PutTail(self, path: str, kept: bytes, data: bytes) -> None:
+        # For subclasses that look, or die, in between.
+        if path not in self._live:
+            self._inode += 1
+            self._live[path] = _File(b"", 0o600, self._clock(), self._inode)
+        item = self._live[path]
+        self._live[path] = replace(item, data=kept + data, mtime=self._clock())
+        self.writes.append(("append", path))
 
     def rename(self, old: str, new: str, mkdir: bool = False, durable: bool = True) -> None:
         self._Check("rename", old)

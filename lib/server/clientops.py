@@ -56,6 +56,9 @@ class ClientOps:
             luxi.REQ_QUERY_NODES: self._InThread(self._QueryNodes, self._node_executor),
             luxi.REQ_QUERY_EXPORTS: self._InThread(self._QueryExports, self._node_executor),
             luxi.REQ_QUERY_CONFIG_VALUES: self._InThread(self._QueryConfigValues),
+            luxi.REQ_QUERY_CONFIG_HISTORY: self._InThread(self._QueryConfigHistory),
+            luxi.REQ_QUERY_CONFIG_CHANGE: self._InThread(self._QueryConfigChange),
+            luxi.REQ_QUERY_CONFIG_AT: self._InThread(self._QueryConfigAt),
             luxi.REQ_QUERY_CLUSTER_INFO: self._InThread(self._QueryClusterInfo),
             luxi.REQ_QUERY_TAGS: self._InThread(self._QueryTags),
             luxi.REQ_QUERY_LOCKS: self._InThread(self._QueryLocks),
@@ -176,6 +179,21 @@ class ClientOps:
 
     def _QueryConfigValues(self, fields: Sequence[str]) -> Any:
         return self._RunQuery(opcodes.OpClusterConfigQuery(output_fields=fields))
+
+    def _QueryConfigHistory(
+        self,
+        name: str | None,
+        since_serial: int | None,
+        since_time: float | None,
+        cursor: Sequence[Any] | None,
+    ) -> Any:
+        return self._context.cfg.history.List(name, since_serial, since_time, cursor)
+
+    def _QueryConfigChange(self, serial: int) -> Any:
+        return self._context.cfg.history.Show(serial)
+
+    def _QueryConfigAt(self, serial: int, cursor: Sequence[str] | None) -> Any:
+        return self._context.cfg.history.Export(serial, cursor)
 
     def _QueryClusterInfo(self) -> Any:
         return self._RunQuery(opcodes.OpClusterQuery())

@@ -425,6 +425,7 @@ _CLIENT_CALLS = [
     ("QueryExports", ([], False), "QueryExports", [[], False]),
     ("QueryClusterInfo", (), "QueryClusterInfo", []),
     ("QueryConfigValues", (["cluster_name"],), "QueryConfigValues", [["cluster_name"]]),
+    ("QueryConfigChange", (12,), "QueryConfigChange", [12]),
     ("QueryTags", ("cluster", ""), "QueryTags", ["cluster", ""]),
     ("QueryLocks", (), "QueryLocks", [["name", "mode", "owner", "pending"]]),
     ("Query", ("node", ["name"]), "Query", ["node", ["name"], None]),
@@ -447,7 +448,52 @@ class TestClient:
         assert luxi.ParseArgs(name, request.args) == means
 
     def test_every_request_has_a_method(self):
-        assert {entry[2] for entry in _CLIENT_CALLS} == luxi.REQ_ALL
+        in_pages = {"QueryConfigHistory", "QueryConfigAt"}
+        assert {entry[2] for entry in _CLIENT_CALLS} | in_pages == luxi.REQ_ALL
+
+    def test_history_in_pages(self):
+        pages = [
+            {"entries": [1, 2], "cursor": [7, 1.5], "problem": None},
+            {"entries": [3], "cursor": None, "problem": None},
+        ]
+        server = _Server(*map(_Ok, pages))
+        answer = luxi.Client(transport=server).QueryConfigHistory("inst1", 3)
+        assert answer == {"entries": [1, 2, 3], "problem": None}
+        assert [luxi.ParseArgs("QueryConfigHistory", r.args) for r in server.requests] == [
+            ["inst1", 3, None, None],
+            ["inst1", 3, None, [7, 1.5]],
+        ]
+
+    def test_old_configuration_in_pages(self):
+        header = {"serial_no": 5, "version": 1}
+        node, instance = ["node", "n", {"name": "n"}], ["instance", "i", {"name": "i"}]
+        pages = [
+            {"header": header, "objects": [["cluster", "", {}], instance], "cursor": instance[:2]},
+            {"header": header, "objects": [node], "cursor": None},
+        ]
+        server = _Server(*map(_Ok, pages))
+        assert luxi.Client(transport=server).QueryConfigAt(5) == {
+            **header,
+            "cluster": {},
+            "nodes": {"n": {"name": "n"}},
+            "instances": {"i": {"name": "i"}},
+        }
+        assert luxi.ParseArgs("QueryConfigAt", server.requests[1].args) == [5, ["instance", "i"]]
+
+    @pytest.mark.parametrize(
+        ("name", "args"),
+        [
+            ("QueryConfigHistory", [["x"]]),
+            ("QueryConfigHistory", [None, -1]),
+            ("QueryConfigHistory", [None, None, "now"]),
+            ("QueryConfigHistory", [None, None, None, [1]]),
+            ("QueryConfigChange", [None]),
+            ("QueryConfigAt", [1, ["x"]]),
+        ],
+    )
+    def test_wrong_arguments_of_the_history(self, name, args):
+        with pytest.raises(errors.OpPrereqError, match=name):
+            luxi.ParseArgs(name, args)
 
     def test_connects_when_made(self):
         server = _Server()
