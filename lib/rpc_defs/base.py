@@ -50,6 +50,7 @@ class Call:
     @ivar doc: one sentence
     @ivar unwrapped: the only argument is a list and is sent as the array of arguments
     @ivar method: name of the client's method
+    @ivar read_only: only looks: the node is the same afterwards. The calls of a dry run
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class Call:
         "kind",
         "method",
         "name",
+        "read_only",
         "result",
         "static",
         "timeout",
@@ -76,6 +78,7 @@ class Call:
         static: bool = False,
         unwrapped: bool = False,
         method: str | None = None,
+        read_only: bool = False,
     ) -> None:
         self.name = name
         self.kind = kind
@@ -86,6 +89,7 @@ class Call:
         self.doc = doc
         self.unwrapped = unwrapped
         self.method = method or f"call_{name}"
+        self.read_only = read_only
 
     def GetTimeout(self, args: Sequence[Any]) -> float:
         """Seconds that the call with these arguments may take."""

@@ -72,7 +72,16 @@ def _ShutdownTimeout(args: Sequence[Any]) -> float:
 
 
 _NODE_CALLS: Final = (
-    Call("version", MULTI, TMO_URGENT, [], ht.TInt, "Protocol version of the node", static=True),
+    Call(
+        "version",
+        MULTI,
+        TMO_URGENT,
+        [],
+        ht.TInt,
+        "Protocol version of the node",
+        static=True,
+        read_only=True,
+    ),
     Call(
         "master_info",
         MULTI,
@@ -82,6 +91,7 @@ _NODE_CALLS: Final = (
         ht.TNonEmptyListOf(ht.TMaybe(ht.TString)),
         "Who the node thinks is the master: [network device, address, node]",
         static=True,
+        read_only=True,
     ),
     Call(
         "node_info",
@@ -91,6 +101,7 @@ _NODE_CALLS: Final = (
         [Arg("vg_name", ht.TMaybe(ht.TString)), _HYPERVISOR],
         ht.TDict,
         "Memory, disk, CPUs and boot id of the node",
+        read_only=True,
     ),
     Call(
         "node_verify",
@@ -99,6 +110,7 @@ _NODE_CALLS: Final = (
         [Arg("checks", ht.TDictOf(ht.TNonEmptyString, ht.TAny)), _CLUSTER_NAME],
         ht.TDict,
         "Results of the checks asked for, under the same keys",
+        read_only=True,
     ),
     Call(
         "node_volumes",
@@ -107,6 +119,7 @@ _NODE_CALLS: Final = (
         [],
         ht.TListOf(ht.TDict),
         "Logical volumes of the node, one entry for each volume and device",
+        read_only=True,
     ),
     Call(
         "node_add",
@@ -179,6 +192,7 @@ _NODE_CALLS: Final = (
         ],
         ht.TBool,
         "Can the node connect from source to target",
+        read_only=True,
     ),
     Call(
         "node_has_ip_address",
@@ -187,6 +201,7 @@ _NODE_CALLS: Final = (
         [Arg("address", ht.TNonEmptyString)],
         ht.TBool,
         "Is it an address of the node",
+        read_only=True,
     ),
     Call(
         "bridges_exist",
@@ -195,6 +210,7 @@ _NODE_CALLS: Final = (
         [Arg("bridges", _STRINGS)],
         _NOTHING,
         "Fail, naming them, if bridges are missing",
+        read_only=True,
     ),
     Call(
         "upload_file",
@@ -241,6 +257,7 @@ _NODE_CALLS: Final = (
         [_NAME, Arg("input", ht.TString)],
         ht.TString,
         "What the allocator script answers to the input",
+        read_only=True,
     ),
     Call(
         "hypervisor_validate_params",
@@ -249,6 +266,7 @@ _NODE_CALLS: Final = (
         [_HYPERVISOR, Arg("params", _SETTINGS)],
         _NOTHING,
         "Fail if the parameters do not fit the node",
+        read_only=True,
     ),
     Call(
         "test_delay",
@@ -268,6 +286,7 @@ _INSTANCE_CALLS: Final = (
         [_NAME, _HYPERVISOR],
         ht.TDict,
         "Memory, state and time of a running instance; empty if it does not run",
+        read_only=True,
     ),
     Call(
         "all_instances_info",
@@ -276,6 +295,7 @@ _INSTANCE_CALLS: Final = (
         [_HYPERVISORS],
         ht.TDictOf(ht.TString, ht.TDict),
         "Memory, CPUs, state and time of each running instance",
+        read_only=True,
     ),
     Call(
         "instance_list",
@@ -284,6 +304,7 @@ _INSTANCE_CALLS: Final = (
         [_HYPERVISORS],
         _STRINGS,
         "Names of the running instances",
+        read_only=True,
     ),
     Call(
         "instance_start",
@@ -355,6 +376,7 @@ _INSTANCE_CALLS: Final = (
         [_INSTANCE],
         _NOTHING,
         "Fail if the instance is not in a state to be migrated",
+        read_only=True,
     ),
     Call(
         "migration_info",
@@ -363,6 +385,7 @@ _INSTANCE_CALLS: Final = (
         [_INSTANCE],
         ht.TAny,
         "What the target's hypervisor must know",
+        read_only=True,
     ),
     Call(
         "accept_instance",
@@ -449,6 +472,7 @@ _BLOCKDEV_CALLS: Final = (
         ht.TListOf(ht.TDict),
         "Synchronisation status of each disk",
         unwrapped=True,
+        read_only=True,
     ),
     Call(
         "blockdev_find",
@@ -457,6 +481,7 @@ _BLOCKDEV_CALLS: Final = (
         [_ONE_DISK],
         _STATUS,
         "Status of a device; None if there is no such device",
+        read_only=True,
     ),
     Call(
         "blockdev_close",
@@ -474,6 +499,7 @@ _BLOCKDEV_CALLS: Final = (
         ht.TListOf(ht.TMaybe(ht.TNonNegativeInt)),
         "Size of each disk in bytes; None for a missing one",
         method="call_blockdev_getsizes",
+        read_only=True,
     ),
     Call(
         "blockdev_grow",
@@ -527,6 +553,7 @@ _BLOCKDEV_CALLS: Final = (
         [_NODES_IP, _SOME_DISKS],
         ht.TTuple(ht.TBool, ht.TMaybe(ht.TNumber)),
         "Are DRBD devices in sync: [all done, lowest percentage]",
+        read_only=True,
     ),
 )
 
@@ -538,6 +565,7 @@ _STORAGE_CALLS: Final = (
         [_VG_NAME],
         ht.TDictOf(ht.TString, ht.TTuple(ht.TString, ht.TBool, ht.TBool)),
         "Logical volumes: {name: [size in MiB as text, inactive, in use]}",
+        read_only=True,
     ),
     Call(
         "vg_list",
@@ -546,6 +574,7 @@ _STORAGE_CALLS: Final = (
         [],
         ht.TDictOf(ht.TString, ht.TNumber),
         "Volume groups: {name: size in MiB}",
+        read_only=True,
     ),
     Call(
         "storage_list",
@@ -554,6 +583,7 @@ _STORAGE_CALLS: Final = (
         [_STORAGE_TYPE, _STORAGE_ARGS, Arg("name", ht.TMaybe(ht.TString)), Arg("fields", _STRINGS)],
         ht.TListOf(ht.TList),
         "Storage units: rows in the order of the fields",
+        read_only=True,
     ),
     Call(
         "storage_modify",
@@ -606,8 +636,9 @@ _OS_CALLS: Final = (
         # Later API versions have more to tell about each
         ht.TListOf(ht.TNonEmptyList),
         "OS definitions: list of [name, path, valid, message, variants]",
+        read_only=True,
     ),
-    Call("os_get", SINGLE, TMO_FAST, [_NAME], ht.TDict, "One OS definition"),
+    Call("os_get", SINGLE, TMO_FAST, [_NAME], ht.TDict, "One OS definition", read_only=True),
     Call(
         "snapshot_export",
         SINGLE,
@@ -631,8 +662,24 @@ _OS_CALLS: Final = (
         _NOTHING,
         "Write the description of an export and put it in its place",
     ),
-    Call("export_info", SINGLE, TMO_FAST, [_PATH], ht.TString, "Description of an export (INI)"),
-    Call("export_list", MULTI, TMO_FAST, [], _STRINGS, "Names of the exports on the node"),
+    Call(
+        "export_info",
+        SINGLE,
+        TMO_FAST,
+        [_PATH],
+        ht.TString,
+        "Description of an export (INI)",
+        read_only=True,
+    ),
+    Call(
+        "export_list",
+        MULTI,
+        TMO_FAST,
+        [],
+        _STRINGS,
+        "Names of the exports on the node",
+        read_only=True,
+    ),
     Call("export_remove", SINGLE, TMO_FAST, [_NAME], _NOTHING, "Remove an export"),
 )
 

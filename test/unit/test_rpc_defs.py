@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ganeti import errors, rpc_defs
+from ganeti import errors, rpc, rpc_defs
 
 _GOLDEN = pathlib.Path(__file__).parent.parent / "data" / "golden"
 _NAMES = json.loads((_GOLDEN / "surface.json").read_text(encoding="utf-8"))["rpc"]
@@ -103,6 +103,35 @@ _RESULTS = [
     ("jobqueue_rename", [None, None], [True]),
 ]
 
+_READ_ONLY = [
+    "all_instances_info",
+    "blockdev_find",
+    "blockdev_getmirrorstatus",
+    "blockdev_getsize",
+    "bridges_exist",
+    "drbd_wait_sync",
+    "export_info",
+    "export_list",
+    "hypervisor_validate_params",
+    "iallocator_runner",
+    "instance_info",
+    "instance_list",
+    "instance_migratable",
+    "lv_list",
+    "master_info",
+    "migration_info",
+    "node_has_ip_address",
+    "node_info",
+    "node_tcp_ping",
+    "node_verify",
+    "node_volumes",
+    "os_diagnose",
+    "os_get",
+    "storage_list",
+    "version",
+    "vg_list",
+]
+
 _UNWRAPPED = ["blockdev_getmirrorstatus", "blockdev_rename", "jobqueue_rename"]
 
 
@@ -130,6 +159,13 @@ class TestTable:
         found = [call for call in rpc_defs.CALLS.values() if call.unwrapped]
         assert sorted(call.name for call in found) == _UNWRAPPED
         assert all(len(call.args) == 1 and call.args[0].type([]) for call in found)
+
+    def test_read_only_calls(self):
+        """What a dry run may make; a new call is none of these before somebody thought of it."""
+        found = {call.name for call in rpc_defs.CALLS.values() if call.read_only}
+        assert sorted(found) == _READ_ONLY
+        # What only looks may be asked twice.
+        assert found < rpc.client.REPEATABLE
 
     def test_static_calls(self):
         """What is needed before there is a configuration, or to write it."""
