@@ -386,3 +386,22 @@ TJobId: Final[Type] = _Leaf(
     ),
     {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]{1,18}$"}]},
 )
+
+# Names that become parts of paths and command lines. None begins with a dot (a directory, a hidden
+# file) or a dash (an option), and none holds a slash, a blank or anything unprintable. Whether
+# there is something of the name is for who uses it; old names must stay usable, so these are wider
+# than what new ones may be.
+
+#: Also of exports, which are named like their instances.
+TInstanceName: Final[Type] = TRegex("[a-zA-Z0-9_][a-zA-Z0-9._+-]{0,254}", "instance name")
+#: Of a node, a cluster or any other host.
+THostName: Final[Type] = TRegex("[a-zA-Z0-9_][a-zA-Z0-9._-]{0,254}", "host name")
+#: Of an operating system, maybe with its variant.
+TOsName: Final[Type] = TRegex("[a-zA-Z0-9_][a-zA-Z0-9._+-]{0,254}", "OS name")
+#: Of a script: see C{constants.EXT_PLUGIN_MASK}.
+TPluginName: Final[Type] = TRegex("[a-zA-Z0-9_][a-zA-Z0-9_-]{0,254}", "name of a script")
+TVolumeGroupName: Final[Type] = TRegex("[a-zA-Z0-9_+][a-zA-Z0-9._+-]{0,126}", "volume group name")
+#: IPv4, IPv6 (maybe with its interface), or the name of a host.
+TAddress: Final[Type] = TRegex("[a-zA-Z0-9_:][a-zA-Z0-9._:%-]{0,254}", "network address")
+#: Of a network device of a node.
+TDeviceName: Final[Type] = TRegex(r"[^\s/.\0-][^\s/\0]{0,254}", "network device name")

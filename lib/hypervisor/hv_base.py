@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from .. import errors, hvconsole, hvparams, pathutils, runtime
+from .. import errors, ht, hvconsole, hvparams, pathutils, runtime
 from . import linux
 
 if TYPE_CHECKING:
@@ -22,6 +22,22 @@ BlockDevice = tuple["objects.Disk", str]
 
 #: State of an instance of which nothing is known but that it runs.
 STATE_BLOCKED = "---b-"
+
+
+def IsName(name: str) -> bool:
+    """Could that be the name of an instance?"""
+    return ht.TInstanceName(name)
+
+
+def CheckName(instance_name: str) -> str:
+    """The name of an instance, which files of the node are called after.
+
+    @raise errors.HypervisorError: it could lead to another directory, or to no file at all
+    """
+    problem = ht.TInstanceName.Problem(instance_name)
+    if problem is not None:
+        raise errors.HypervisorError(problem)
+    return instance_name
 
 
 class BaseHypervisor:

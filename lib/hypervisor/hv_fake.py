@@ -38,7 +38,7 @@ class FakeHypervisor(hv_base.BaseHypervisor):
             raise errors.HypervisorError(f"Can't make the directory {root_dir}: {err}") from err
 
     def _Path(self, name: str) -> str:
-        return os.path.join(self._root_dir, name)
+        return os.path.join(self._root_dir, hv_base.CheckName(name))
 
     def _IsRunning(self, name: str) -> bool:
         return self._rt.files.exists(self._Path(name))
@@ -60,7 +60,7 @@ class FakeHypervisor(hv_base.BaseHypervisor):
         except OSError as err:
             raise errors.HypervisorError(f"Can't list instances: {err}") from err
         # A node daemon that was killed may have left some.
-        return [name for name in names if not io.UnfinishedBy(name)]
+        return [name for name in names if hv_base.IsName(name) and not io.UnfinishedBy(name)]
 
     def GetInstanceInfo(self, instance_name: str) -> hv_base.InstanceInfo | None:
         if not self._IsRunning(instance_name):

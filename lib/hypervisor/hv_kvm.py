@@ -62,7 +62,7 @@ class KVMHypervisor(hv_base.BaseHypervisor):
             hv_base.MakeDirectories([path], mode)
 
     def _Paths(self, name: str) -> kvm_files.Paths:
-        return kvm_files.Paths(name, self._root_dir, self._log_dir)
+        return kvm_files.Paths(hv_base.CheckName(name), self._root_dir, self._log_dir)
 
     def _Qmp(self, paths: kvm_files.Paths) -> kvm_qmp.QmpClient:
         return kvm_qmp.QmpClient(paths.qmp, rt=self._rt)
@@ -84,7 +84,7 @@ class KVMHypervisor(hv_base.BaseHypervisor):
             names = sorted(os.listdir(directory))
         except OSError as err:
             raise errors.HypervisorError(f"Can't list instances: {err}") from err
-        found = (self._FindRunning(self._Paths(name)) for name in names)
+        found = (self._FindRunning(self._Paths(name)) for name in names if hv_base.IsName(name))
         return [item for item in found if item is not None]
 
     @staticmethod

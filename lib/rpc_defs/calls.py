@@ -24,9 +24,19 @@ _DELAY_GRACE: Final = 5
 # Types
 
 _STRINGS: Final = ht.TListOf(ht.TString)
-#: Disks and instances are dictionaries of their objects; what is in them is the objects' matter.
+
+
+def _OrEmpty(inner: ht.Type) -> ht.Type:
+    """An empty text stands for none."""
+    return ht.TOr(ht.TRegex("", "empty string"), inner)
+
+
+#: Disks and instances are dictionaries of their objects; what is in them is the objects' matter,
+#: but for the names that the node makes paths of.
 _DISK: Final = ht.TObject({"dev_type": ht.TNonEmptyString}, others=True)
-_INSTANCE_DICT: Final = ht.TObject({"name": ht.TNonEmptyString}, others=True)
+_INSTANCE_DICT: Final = ht.TObject(
+    {"name": ht.TInstanceName}, {"os": ht.TMaybe(_OrEmpty(ht.TOsName))}, others=True
+)
 _DISKS: Final = ht.TListOf(_DISK)
 _SETTINGS: Final = ht.TDictOf(ht.TString, ht.TAny)
 #: File content: [encoding, text].
@@ -42,17 +52,19 @@ _NOTHING: Final = ht.TNone
 
 # Arguments
 
-_NAME: Final = Arg("name", ht.TNonEmptyString)
+_INSTANCE_NAME: Final = Arg("name", ht.TInstanceName)
+#: What units of storage are called depends on their kind.
+_UNIT_NAME: Final = Arg("name", ht.TNonEmptyString)
 _INSTANCE: Final = Arg("instance", _INSTANCE_DICT)
 _ONE_DISK: Final = Arg("disk", _DISK)
 _SOME_DISKS: Final = Arg("disks", _DISKS)
 _HYPERVISOR: Final = Arg("hypervisor", ht.TNonEmptyString)
 _HYPERVISORS: Final = Arg("hypervisors", _STRINGS)
-_VG_NAME: Final = Arg("vg_name", ht.TNonEmptyString)
-_CLUSTER_NAME: Final = Arg("cluster_name", ht.TNonEmptyString)
+_VG_NAME: Final = Arg("vg_name", ht.TVolumeGroupName)
+_CLUSTER_NAME: Final = Arg("cluster_name", ht.THostName)
 _DEBUG: Final = Arg("debug_level", ht.TInt)
-_TARGET: Final = Arg("target", ht.TNonEmptyString)
-_NODES_IP: Final = Arg("nodes_ip", ht.TDictOf(ht.TNonEmptyString, ht.TNonEmptyString))
+_TARGET: Final = Arg("target", ht.TAddress)
+_NODES_IP: Final = Arg("nodes_ip", ht.TDictOf(ht.THostName, ht.TAddress))
 _SHUTDOWN_TIMEOUT: Final = Arg("shutdown_timeout", ht.TNonNegativeNumber)
 _PATH: Final = Arg("path", ht.TNonEmptyString)
 _STORAGE_TYPE: Final = Arg("storage_type", ht.TElemOf(constants.VALID_STORAGE_TYPES))
@@ -98,7 +110,7 @@ _NODE_CALLS: Final = (
         MULTI,
         TMO_URGENT,
         # Without LVM there is no volume group to ask for
-        [Arg("vg_name", ht.TMaybe(ht.TString)), _HYPERVISOR],
+        [Arg("vg_name", ht.TMaybe(_OrEmpty(ht.TVolumeGroupName))), _HYPERVISOR],
         ht.TDict,
         "Memory, disk, CPUs and boot id of the node",
         read_only=True,
@@ -184,7 +196,7 @@ _NODE_CALLS: Final = (
         SINGLE,
         TMO_URGENT,
         [
-            Arg("source", ht.TMaybe(ht.TString)),
+            Arg("source", ht.TMaybe(_OrEmpty(ht.TAddress))),
             _TARGET,
             Arg("port", ht.TPositiveInt),
             Arg("timeout", ht.TNonNegativeNumber),
@@ -198,7 +210,7 @@ _NODE_CALLS: Final = (
         "node_has_ip_address",
         SINGLE,
         TMO_FAST,
-        [Arg("address", ht.TNonEmptyString)],
+        [Arg("address", ht.TAddress)],
         ht.TBool,
         "Is it an address of the node",
         read_only=True,
@@ -207,7 +219,7 @@ _NODE_CALLS: Final = (
         "bridges_exist",
         SINGLE,
         TMO_URGENT,
-        [Arg("bridges", _STRINGS)],
+        [Arg("bridges", ht.TListOf(ht.TDeviceName))],
         _NOTHING,
         "Fail, naming them, if bridges are missing",
         read_only=True,
@@ -243,7 +255,7 @@ _NODE_CALLS: Final = (
         MULTI,
         TMO_NORMAL,
         [
-            Arg("hooks_path", ht.TNonEmptyString),
+            Arg("hooks_path", ht.TPluginName),
             Arg("phase", ht.TElemOf(constants.HOOKS_PHASE_PRE, constants.HOOKS_PHASE_POST)),
             Arg("env", ht.TDictOf(ht.TString, ht.TString)),
         ],
@@ -254,7 +266,7 @@ _NODE_CALLS: Final = (
         "iallocator_runner",
         SINGLE,
         TMO_NORMAL,
-        [_NAME, Arg("input", ht.TString)],
+        [Arg("name", ht.TPluginName), Arg("input", ht.TString)],
         ht.TString,
         "What the allocator script answers to the input",
         read_only=True,
@@ -283,7 +295,7 @@ _INSTANCE_CALLS: Final = (
         "instance_info",
         SINGLE,
         TMO_URGENT,
-        [_NAME, _HYPERVISOR],
+        [_INSTANCE_NAME, _HYPERVISOR],
         ht.TDict,
         "Memory, state and time of a running instance; empty if it does not run",
         read_only=True,
@@ -349,7 +361,7 @@ _INSTANCE_CALLS: Final = (
         "instance_run_rename",
         SINGLE,
         TMO_SLOW,
-        [_INSTANCE, Arg("old_name", ht.TNonEmptyString), _DEBUG],
+        [_INSTANCE, Arg("old_name", ht.TInstanceName), _DEBUG],
         _NOTHING,
         "Run the rename script of the OS",
     ),
@@ -359,7 +371,7 @@ _INSTANCE_CALLS: Final = (
         TMO_SLOW,
         [
             _INSTANCE,
-            Arg("src_node", ht.TNonEmptyString),
+            Arg("src_node", ht.THostName),
             # None, false or an empty text: no image for that disk
             Arg("src_images", ht.TListOf(ht.TOr(ht.TNone, ht.TElemOf(False), ht.TString))),
             _CLUSTER_NAME,
@@ -421,7 +433,7 @@ _BLOCKDEV_CALLS: Final = (
         [
             _ONE_DISK,
             Arg("size", ht.TNonNegativeInt),
-            Arg("owner", ht.TString),
+            Arg("owner", _OrEmpty(ht.TInstanceName)),
             Arg("on_primary", ht.TBool),
             Arg("info", ht.TString),
         ],
@@ -443,7 +455,7 @@ _BLOCKDEV_CALLS: Final = (
         "blockdev_assemble",
         SINGLE,
         TMO_NORMAL,
-        [_ONE_DISK, Arg("owner", ht.TString), Arg("as_primary", ht.TBool)],
+        [_ONE_DISK, Arg("owner", _OrEmpty(ht.TInstanceName)), Arg("as_primary", ht.TBool)],
         ht.TOr(ht.TBool, ht.TString),
         "Activate a device: its path, or true where there is nothing to do",
     ),
@@ -487,7 +499,7 @@ _BLOCKDEV_CALLS: Final = (
         "blockdev_close",
         SINGLE,
         TMO_NORMAL,
-        [Arg("instance_name", ht.TString), _SOME_DISKS],
+        [Arg("instance_name", _OrEmpty(ht.TInstanceName)), _SOME_DISKS],
         _NOTHING,
         "Close devices; with an instance's name also remove its disk links",
     ),
@@ -523,7 +535,7 @@ _BLOCKDEV_CALLS: Final = (
         TMO_1DAY,
         [
             _ONE_DISK,
-            Arg("dest_node", ht.TNonEmptyString),
+            Arg("dest_node", ht.THostName),
             Arg("dest_path", ht.TNonEmptyString),
             _CLUSTER_NAME,
         ],
@@ -542,7 +554,12 @@ _BLOCKDEV_CALLS: Final = (
         "drbd_attach_net",
         MULTI,
         TMO_NORMAL,
-        [_NODES_IP, _SOME_DISKS, Arg("instance_name", ht.TString), Arg("multimaster", ht.TBool)],
+        [
+            _NODES_IP,
+            _SOME_DISKS,
+            Arg("instance_name", _OrEmpty(ht.TInstanceName)),
+            Arg("multimaster", ht.TBool),
+        ],
         _NOTHING,
         "Connect DRBD devices, with one or two masters",
     ),
@@ -589,7 +606,7 @@ _STORAGE_CALLS: Final = (
         "storage_modify",
         SINGLE,
         TMO_NORMAL,
-        [_STORAGE_TYPE, _STORAGE_ARGS, _NAME, Arg("changes", _SETTINGS)],
+        [_STORAGE_TYPE, _STORAGE_ARGS, _UNIT_NAME, Arg("changes", _SETTINGS)],
         _NOTHING,
         "Change a storage unit",
     ),
@@ -597,7 +614,7 @@ _STORAGE_CALLS: Final = (
         "storage_execute",
         SINGLE,
         TMO_NORMAL,
-        [_STORAGE_TYPE, _STORAGE_ARGS, _NAME, Arg("operation", ht.TNonEmptyString)],
+        [_STORAGE_TYPE, _STORAGE_ARGS, _UNIT_NAME, Arg("operation", ht.TNonEmptyString)],
         _NOTHING,
         "Run an operation on a storage unit",
     ),
@@ -638,14 +655,22 @@ _OS_CALLS: Final = (
         "OS definitions: list of [name, path, valid, message, variants]",
         read_only=True,
     ),
-    Call("os_get", SINGLE, TMO_FAST, [_NAME], ht.TDict, "One OS definition", read_only=True),
+    Call(
+        "os_get",
+        SINGLE,
+        TMO_FAST,
+        [Arg("name", ht.TOsName)],
+        ht.TDict,
+        "One OS definition",
+        read_only=True,
+    ),
     Call(
         "snapshot_export",
         SINGLE,
         TMO_SLOW,
         [
             _ONE_DISK,
-            Arg("dest_node", ht.TNonEmptyString),
+            Arg("dest_node", ht.THostName),
             _INSTANCE,
             _CLUSTER_NAME,
             Arg("index", ht.TNonNegativeInt),
@@ -680,7 +705,7 @@ _OS_CALLS: Final = (
         "Names of the exports on the node",
         read_only=True,
     ),
-    Call("export_remove", SINGLE, TMO_FAST, [_NAME], _NOTHING, "Remove an export"),
+    Call("export_remove", SINGLE, TMO_FAST, [_INSTANCE_NAME], _NOTHING, "Remove an export"),
 )
 
 _QUEUE_CALLS: Final = (

@@ -89,6 +89,52 @@ class TestRegistry:
         assert kind in hv.Verify()
 
 
+#: What leads elsewhere, or to no file at all.
+BAD_NAMES = [
+    "../x",
+    "/etc/x",
+    "..",
+    ".",
+    "",
+    ".hidden",
+    "-x",
+    "a/b",
+    "a\0b",
+    "a\nb",
+    "a b",
+    "x" * 256,
+]
+
+
+class TestNames:
+    """Names are parts of paths: none leads out of the hypervisor's directory."""
+
+    @pytest.mark.parametrize("name", BAD_NAMES)
+    def test_refused(self, tmp_path, name):
+        root = tmp_path / "fake"
+        hv = hv_fake.FakeHypervisor(root_dir=str(root))
+        instance = objects.Instance(name=name, beparams={"memory": 1, "vcpus": 1})
+        for act in (
+            lambda: hv.StartInstance(instance, []),
+            lambda: hv.StopInstance(instance),
+            lambda: hv.StopInstance(None, name=name, force=True),
+            lambda: hv.RebootInstance(instance),
+            lambda: hv.GetInstanceInfo(name),
+            lambda: hv.AcceptInstance(instance, "", "192.0.2.1"),
+            lambda: hv.FinalizeMigration(instance, "", True),
+            lambda: hv.FinalizeMigration(instance, "", False),
+        ):
+            with pytest.raises(errors.HypervisorError, match="no instance name"):
+                act()
+        assert [path.name for path in tmp_path.rglob("*")] == ["fake"]
+
+    def test_strange_files_are_no_instances(self, tmp_path):
+        hv = hv_fake.FakeHypervisor(root_dir=str(tmp_path))
+        (tmp_path / ".nfs0001").write_text("0\n1\n1\n")
+        (tmp_path / "inst1").write_text("0\n1\n1\n")
+        assert hv.ListInstances() == ["inst1"]
+
+
 class TestFakeLife:
     """BASE2: instances of the fake hypervisor are files of three lines."""
 

@@ -110,6 +110,26 @@ class Node:
         self.hv.StartInstance(instance, [(instance.disks[0], str(self.disk))])
 
 
+class TestNames:
+    """Names are parts of paths: none leads out of the hypervisor's directories."""
+
+    @pytest.mark.parametrize("name", ["../x", "/x", "..", "", ".x", "a/b", "a\0b", "-x", "a,b"])
+    def test_refused(self, node, name):
+        instance = node.Instance()
+        instance.name = name
+        before = sorted(node.tmp_path.rglob("*"))
+        for act in (
+            lambda: node.Start(instance),
+            lambda: node.hv.StopInstance(None, force=True, name=name),
+            lambda: node.hv.CleanupInstance(name),
+            lambda: node.hv.GetInstanceInfo(name),
+        ):
+            with pytest.raises(errors.HypervisorError, match="no instance name"):
+                act()
+        assert sorted(node.tmp_path.rglob("*")) == before
+        assert node.runs == []
+
+
 class TestStart:
     """BASE2: a guest runs only after all around it is set up; a failure leaves nothing."""
 

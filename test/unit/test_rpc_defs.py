@@ -135,6 +135,49 @@ _READ_ONLY = [
 _UNWRAPPED = ["blockdev_getmirrorstatus", "blockdev_rename", "jobqueue_rename"]
 
 
+_BAD_NAMES = [
+    "../x",
+    "/x",
+    "..",
+    ".",
+    ".x",
+    "-x",
+    "a/b",
+    "a\0b",
+    "a\n",
+    "a b",
+    "a,b",
+    "\ud800",
+    "\u00e4",
+    "x" * 300,
+]
+
+
+def _Whole(_old, new):
+    return new
+
+
+#: Name of an argument -> where in it a name stands, and what puts another one there.
+_NAME_PLACES = {
+    "name": [("", _Whole)],
+    "instance": [
+        ("name", lambda old, new: {**old, "name": new}),
+        ("os", lambda old, new: {**old, "os": new}),
+    ],
+    "old_name": [("", _Whole)],
+    "cluster_name": [("", _Whole)],
+    "owner": [("", _Whole)],
+    "instance_name": [("", _Whole)],
+    "hooks_path": [("", _Whole)],
+    "vg_name": [("", _Whole)],
+    "src_node": [("", _Whole)],
+    "dest_node": [("", _Whole)],
+    "nodes_ip": [("node", lambda old, new: {**old, new: "192.0.2.3"})],
+}
+#: Units of storage: a path is a name of some.
+_FREE_NAMES = {(call, "name") for call in ("storage_list", "storage_modify", "storage_execute")}
+
+
 class TestTable:
     """BASE1: every node call of the 2.1 generation, and nothing half declared."""
 
@@ -243,6 +286,42 @@ class TestArguments:
         with pytest.raises(errors.RPCFail) as info:
             rpc_defs.DecodeArgs(name, args)
         assert info.value.args == (problem,)
+
+    def _Names(self):
+        """(call, where a name stands, its arguments with that name replaced)."""
+        for name, args in _SAMPLES.items():
+            for index, arg in enumerate(rpc_defs.CALLS[name].args):
+                for where, change in _NAME_PLACES.get(arg.name, []):
+                    if (name, arg.name) not in _FREE_NAMES:
+                        yield (
+                            name,
+                            f"{arg.name} {where}",
+                            lambda bad, args=args, index=index, change=change: [
+                                *args[:index],
+                                change(args[index], bad),
+                                *args[index + 1 :],
+                            ],
+                        )
+
+    @pytest.mark.parametrize("bad", _BAD_NAMES)
+    def test_names_that_would_lead_elsewhere(self, bad):
+        """A name becomes a part of paths and command lines on the node."""
+        found = 0
+        for name, where, change in self._Names():
+            with pytest.raises(errors.RPCFail, match=f"of call '{name}'"):
+                rpc_defs.DecodeArgs(name, rpc_defs.EncodeArgs(name, change(bad)))
+                pytest.fail(f"{name}: {where} may be {bad!r}")
+            found += 1
+        assert found > 40
+
+    @pytest.mark.parametrize(
+        "good", ["a", "A.b-c_d", "xn--bcher-kva.example.com", "0", "_x", "x" * 127]
+    )
+    def test_names_that_exist(self, good):
+        for name, where, change in self._Names():
+            # Scripts have no dots in their names.
+            value = good.replace(".", "-") if name.endswith("_runner") else good
+            assert rpc_defs.CheckArgs(name, change(value)) is None, where
 
     @pytest.mark.parametrize("body", [{}, "x", 5, True])
     def test_body_that_is_no_array(self, body):
