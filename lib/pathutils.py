@@ -184,6 +184,7 @@ JOB_QUEUE_VERSION_FILE: Final = QUEUE_DIR + "/version"
 JOB_QUEUE_SERIAL_FILE: Final = QUEUE_DIR + "/serial"
 JOB_QUEUE_DRAIN_FILE: Final = QUEUE_DIR + "/drain"
 JOB_QUEUE_ARCHIVE_DIR: Final = QUEUE_DIR + "/archive"
+JOB_QUEUE_JOURNAL_DIR: Final = QUEUE_DIR + "/journal"
 
 # State of this boot
 RUN_DIR: Final = LOCALSTATEDIR + "/run"
@@ -216,6 +217,8 @@ DAEMONS_LOGFILES: Final = {
 # Configuration by the administrator
 CONF_DIR: Final = SYSCONFDIR + "/ganeti"
 HOOKS_BASE_DIR: Final = CONF_DIR + "/hooks"
+#: Seconds that a hook script may take.
+HOOKS_TIMEOUT_FILE: Final = HOOKS_BASE_DIR + "/timeout"
 VNC_PASSWORD_FILE: Final = CONF_DIR + "/vnc-cluster-password"
 KVM_NETWORK_SCRIPT: Final = CONF_DIR + "/kvm-vif-bridge"
 ANCILLARY_LIST_FILE: Final = CONF_DIR + "/ancillary-files"
@@ -228,6 +231,8 @@ SSH_HOST_DSA_PRIV: Final = SSH_CONFIG_DIR + "/ssh_host_dsa_key"
 SSH_HOST_DSA_PUB: Final = SSH_HOST_DSA_PRIV + ".pub"
 SSH_HOST_ED25519_PRIV: Final = SSH_CONFIG_DIR + "/ssh_host_ed25519_key"
 SSH_HOST_ED25519_PUB: Final = SSH_HOST_ED25519_PRIV + ".pub"
+#: Of LVM; of its own for a virtual node, which has no LVM without it.
+LVM_SYSTEM_DIR: Final = AddRoot("/etc/lvm")
 SSH_INITD_SCRIPT: Final[str] = _Build("SSH_INITD_SCRIPT", "/etc/init.d/ssh")
 
 # Data of instances

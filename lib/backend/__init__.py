@@ -60,8 +60,10 @@ from .os_defs import DiagnoseOS, OSFromDisk
 from .os_scripts import InstanceOsAdd, OSEnvironment, RunRenameInstance
 from .units import StorageExecute, StorageList, StorageModify
 from .verify import VerifyNode
+from .volumes import GetVolumeList, ListVolumeGroups, NodeVolumes
 
 __all__ = [
+    "GetVolumeList",
     "HANDLERS",
     "AcceptInstance",
     "AddNode",
@@ -104,8 +106,10 @@ __all__ = [
     "JobQueueSetDrainFlag",
     "JobQueueUpdate",
     "LeaveCluster",
+    "ListVolumeGroups",
     "MigrateInstance",
     "MigrationInfo",
+    "NodeVolumes",
     "OSEnvironment",
     "OSFromDisk",
     "PowercycleNode",

@@ -95,7 +95,7 @@ def _Create(disk: objects.Disk, owner: str, on_primary: bool) -> BlockDev:
                 # Must be writable for its parent's metadata.
                 device.Open()
             children.append(device)
-    device = storage.Create(disk.dev_type, _Identity(disk), children, disk.size)
+    device = storage.Create(disk.dev_type, _Identity(disk), children, disk.size, disk.params)
     if active:
         device.Assemble()
         device.SetSyncSpeed(constants.SYNC_SPEED)

@@ -26,6 +26,7 @@ from . import (
     os_scripts,
     units,
     verify,
+    volumes,
 )
 from .base import Fail, NotImplementedCall
 
@@ -47,6 +48,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "version": node.GetProtocolVersion,
     "master_info": master.GetMasterInfo,
     "node_info": node.GetNodeInfo,
+    "node_volumes": volumes.NodeVolumes,
     "node_verify": verify.VerifyNode,
     "node_add": node.AddNode,
     "node_leave_cluster": node.LeaveCluster,
@@ -92,6 +94,8 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "blockdev_grow": blockdev.BlockdevGrow,
     "blockdev_snapshot": blockdev.BlockdevSnapshot,
     # Storage
+    "vg_list": volumes.ListVolumeGroups,
+    "lv_list": volumes.GetVolumeList,
     "storage_list": units.StorageList,
     "storage_modify": units.StorageModify,
     "storage_execute": units.StorageExecute,
@@ -103,6 +107,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "os_get": os_defs.OSFromDisk,
     # Job queue
     "jobqueue_update": jobqueue.JobQueueUpdate,
+    "jobqueue_update_many": jobqueue.JobQueueUpdateMany,
     "jobqueue_rename": jobqueue.JobQueueRename,
     "jobqueue_purge": jobqueue.JobQueuePurge,
     "jobqueue_set_drain": jobqueue.JobQueueSetDrainFlag,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from .. import constants, errors, hypervisor, pathutils, runtime, ssh
 from ..utils import io, net, text
-from . import jobqueue, master
+from . import jobqueue, master, volumes
 from .base import Fail
 from .cleaning import CleanDirectory
 
@@ -110,7 +110,7 @@ def GetNodeInfo(
 
     @raise RPCFail: the hypervisor can not be asked
     """
-    result: dict[str, Any] = dict(GetVolumeGroupInfo(vg_name, rt))
+    result: dict[str, Any] = dict(volumes.GetVolumeGroupInfo(vg_name, rt))
     try:
         info = hypervisor.GetHypervisor(hypervisor_type).GetNodeInfo()
     except errors.HypervisorError as err:
@@ -118,30 +118,6 @@ def GetNodeInfo(
     result.update(info or {})
     result["bootid"] = io.ReadFile(pathutils.BOOT_ID_FILE).strip()
     return result
-
-
-def GetVolumeGroupInfo(
-    vg_name: str | None, rt: runtime.Runtime = runtime.DEFAULT
-) -> dict[str, int | None]:
-    """C{vg_size} and C{vg_free} in MiB; both None if there is no such volume group."""
-    unknown: dict[str, int | None] = {"vg_size": None, "vg_free": None}
-    if not vg_name:
-        return unknown
-    command = ["vgs", "-ovg_size,vg_free,pv_count", "--noheadings", "--nosuffix", "--units=m"]
-    try:
-        result = rt.processes.run([*command, "--separator=:", vg_name])
-    except (errors.OpExecError, OSError) as err:
-        logging.error("Can't ask for volume group %s: %s", vg_name, err)
-        return unknown
-    if result.failed:
-        logging.error("Volume group %s is not there: %s", vg_name, result.output.strip())
-        return unknown
-    fields = result.stdout.strip().rstrip(":").split(":")
-    try:
-        return {"vg_size": round(float(fields[0])), "vg_free": round(float(fields[1]))}
-    except (IndexError, ValueError):
-        logging.error("Can't understand what vgs says: %r", result.stdout)
-        return unknown
 
 
 def ValidateHVParams(hypervisor_type: str, hvparams: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from .. import constants, errors, hypervisor, pathutils, runtime, ssh
 from ..utils import io, lvm, net, text
-from . import instance
+from . import instance, volumes
 from .base import RPCFail
 
 #: Other nodes that are tried at once: dead ones cost one time-out together.
@@ -172,20 +172,18 @@ def _Time(_: object, context: _Context) -> tuple[int, int]:
 
 
 def _VolumeGroups(_: object, context: _Context) -> dict[str, int]:
+    return volumes.ListVolumeGroups(context.rt)
+
+
+def _Volumes(vg_name: str, context: _Context) -> dict[str, volumes.VolumeState] | str:
     try:
-        return lvm.ListVolumeGroups(context.rt)
-    except (errors.OpExecError, OSError) as err:
-        logging.error("Can't list volume groups: %s", err)
-        return {}
+        return volumes.GetVolumeList(vg_name, context.rt)
+    except RPCFail as err:
+        return str(err)
 
 
-def _Volumes(vg_name: str, context: _Context) -> dict[str, Any] | str:
-    return "Listing logical volumes is not implemented on this node"
-
-
-def _PhysicalVolumes(vg_names: Sequence[str], context: _Context) -> list[Any] | None:
-    logging.error("Listing physical volumes is not implemented on this node")
-    return None
+def _PhysicalVolumes(vg_names: Sequence[str], context: _Context) -> list[lvm.PVInfo] | None:
+    return volumes.ListPhysicalVolumes(vg_names, context.rt)
 
 
 def _DrbdMinors(_: object, context: _Context) -> list[int] | str:

@@ -10,7 +10,7 @@ All sizes are MiB unless a function says bytes.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from .. import constants, errors
@@ -19,7 +19,7 @@ from .base import BlockDev
 #: Kind of device -> (module, class); None: known, but this release has no code for it.
 _CLASSES: Final[dict[str, tuple[str, str] | None]] = {
     constants.LD_FILE: ("filestorage", "FileStorage"),
-    constants.LD_LV: None,
+    constants.LD_LV: ("logicalvolume", "LogicalVolume"),
     constants.LD_DRBD8: None,
 }
 
@@ -78,12 +78,15 @@ def Create(
     unique_id: Sequence[Any],
     children: Sequence[BlockDev | None],
     size: int,
+    params: Mapping[str, Any] | None = None,
 ) -> BlockDev:
     """Make a new device.
 
+    @param params: parameters of the disk (C{constants.DPS_PARAMETERS}); the kinds that have no use
+        for one ignore it
     @raise errors.BlockDeviceError: it exists already, or can not be made
     """
-    return GetDeviceClass(dev_type).Create(unique_id, children, size)
+    return GetDeviceClass(dev_type).Create(unique_id, children, size, params=params)
 
 
 def Preload() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from .. import constants, errors, objects, runtime
@@ -61,9 +61,11 @@ class BlockDev:
         children: Sequence[BlockDev | None],
         size: int,
         rt: runtime.Runtime = runtime.DEFAULT,
+        params: Mapping[str, Any] | None = None,
     ) -> BlockDev:
         """Make the device; the result is attached.
 
+        @param params: parameters of the disk, of which each kind uses its own
         @raise errors.BlockDeviceError: it exists already, or can not be made
         """
         raise NotImplementedError

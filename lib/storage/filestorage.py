@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from .. import constants, errors, pathutils, runtime
@@ -112,6 +112,7 @@ class FileStorage(BlockDev):
         children: Sequence[BlockDev | None],
         size: int,
         rt: runtime.Runtime = runtime.DEFAULT,
+        params: Mapping[str, Any] | None = None,
     ) -> FileStorage:
         """Make a sparse file of that many MiB; one that exists is never touched."""
         if children:

@@ -1,54 +1,20 @@
-"""Storage units: one small interface over the places of a node that give space.
+"""Storage units: one small interface (L{unitbase}) over the places of a node that give space.
 
-Each type of unit can be listed, some can be modified or told to execute an operation. Units have
-no relation to each other here. Rows keep the order of the fields that were asked for; the name of
-the node and the type of the unit are added by the master.
+Here are the directories of file disks, and the table that finds the class of a type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from .. import constants, errors, pathutils
+from .. import constants, errors, pathutils, runtime
 from ..utils import io
 from . import filepaths
+from .lvmunits import PhysicalVolumeUnit, VolumeGroupUnit
+from .unitbase import CheckFields, Row, StorageUnit
 
-Row = list[Any]
-
-
-class StorageUnit:
-    """A type of unit; each method has a default that refuses."""
-
-    #: What it is called in requests.
-    type_name: str = ""
-
-    def List(self, name: str | None, fields: Sequence[str]) -> list[Row]:
-        """One row for each unit, or for the one of that name.
-
-        @raise errors.StorageError: a field or the unit is not known, or can not be read
-        """
-        raise NotImplementedError
-
-    def Modify(self, name: str, changes: Mapping[str, Any]) -> None:
-        """Change fields of a unit; no changes is fine.
-
-        @raise errors.StorageError: a field can not be changed
-        """
-        if changes:
-            raise errors.StorageError(
-                f"Storage units of type {self.type_name!r} have no fields that can be changed,"
-                f" but {', '.join(sorted(changes))} was to be"
-            )
-
-    def Execute(self, name: str, operation: str) -> None:
-        """Carry out an operation on a unit.
-
-        @raise errors.StorageError: this type does not have the operation, or it failed
-        """
-        raise errors.StorageError(
-            f"Storage units of type {self.type_name!r} have no operation {operation!r}"
-        )
+__all__ = ["FileStorageUnit", "GetStorage", "Row", "StorageUnit"]
 
 
 class FileStorageUnit(StorageUnit):
@@ -68,7 +34,8 @@ class FileStorageUnit(StorageUnit):
         constants.SF_ALLOCATABLE: lambda _: True,
     }
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], *, rt: runtime.Runtime = runtime.DEFAULT) -> None:
+        super().__init__(rt=rt)
         allowed = filepaths.GetAllowedDirs()
         for path in paths:
             local = pathutils.LocalPath(path)
@@ -81,7 +48,7 @@ class FileStorageUnit(StorageUnit):
 
     def List(self, name: str | None, fields: Sequence[str]) -> list[Row]:
         """One row for each directory."""
-        _CheckFields(self.type_name, fields, self._FIELDS)
+        CheckFields(self.type_name, fields, self._FIELDS)
         if name is not None and name not in self.paths:
             raise errors.StorageError(f"There is no storage unit {name!r} of type 'file'")
         try:
@@ -93,24 +60,17 @@ class FileStorageUnit(StorageUnit):
             raise errors.StorageError(f"Can't read file storage: {err}") from err
 
 
-def _CheckFields(type_name: str, fields: Sequence[str], known: Mapping[str, object]) -> None:
-    unknown = [field for field in fields if field not in known]
-    if unknown:
-        raise errors.StorageError(
-            f"Storage units of type {type_name!r} have no field {', '.join(map(repr, unknown))};"
-            f" known are {', '.join(sorted(known))}"
-        )
-
-
-#: Type -> class; None: known, but this release has no code for it.
-_TYPES: Final[dict[str, type[StorageUnit] | None]] = {
+#: Type -> class.
+_TYPES: Final[dict[str, Callable[..., StorageUnit]]] = {
     constants.ST_FILE: FileStorageUnit,
-    constants.ST_LVM_PV: None,
-    constants.ST_LVM_VG: None,
+    constants.ST_LVM_PV: PhysicalVolumeUnit,
+    constants.ST_LVM_VG: VolumeGroupUnit,
 }
 
 
-def GetStorage(type_name: str, args: Sequence[Any]) -> StorageUnit:
+def GetStorage(
+    type_name: str, args: Sequence[Any], rt: runtime.Runtime = runtime.DEFAULT
+) -> StorageUnit:
     """The units of a type.
 
     @param args: what its class wants to know; for C{file} the list of directories, else nothing
@@ -120,10 +80,7 @@ def GetStorage(type_name: str, args: Sequence[Any]) -> StorageUnit:
         raise errors.StorageError(
             f"Unknown storage type {type_name!r}; known are {', '.join(sorted(_TYPES))}"
         )
-    cls = _TYPES[type_name]
-    if cls is None:
-        raise errors.StorageError(f"Storage units of type {type_name!r} are not implemented")
     try:
-        return cls(*args)
+        return _TYPES[type_name](*args, rt=rt)
     except TypeError as err:
         raise errors.StorageError(f"Wrong arguments for storage type {type_name!r}: {err}") from err

@@ -67,7 +67,7 @@ class _World:
                 return self.attached
 
             @classmethod
-            def Create(cls, unique_id, children, size, rt=None):
+            def Create(cls, unique_id, children, size, rt=None, params=None):
                 name = unique_id[-1]
                 world.log.append(
                     ("Create", name, [child and child.unique_id[-1] for child in children])

@@ -241,23 +241,8 @@ class TestAddNode:
 class TestFacts:
     """node_info and what it is made of."""
 
-    VGS = "vgs -ovg_size,vg_free,pv_count --noheadings --nosuffix --units=m --separator=: xenvg"
-
-    def test_volume_group(self, rt):
-        rt.processes.Answer(self.VGS, "  20476.60:1024.40:2\n")
-        assert node.GetVolumeGroupInfo("xenvg", rt) == {"vg_size": 20477, "vg_free": 1024}
-
-    @pytest.mark.parametrize("stdout", ["", "x:y:z", "5", "  WARNING: lost\n"])
-    def test_not_understood(self, rt, stdout):
-        rt.processes.Answer("vgs*", stdout)
-        assert node.GetVolumeGroupInfo("xenvg", rt) == {"vg_size": None, "vg_free": None}
-
-    def test_missing_volume_group(self, rt):
-        rt.processes.Answer("vgs*", code=5)
-        assert node.GetVolumeGroupInfo("xenvg", rt) == {"vg_size": None, "vg_free": None}
-
     def test_cluster_without_lvm(self, rt):
-        assert node.GetVolumeGroupInfo(None, rt) == {"vg_size": None, "vg_free": None}
+        assert node.volumes.GetVolumeGroupInfo(None, rt) == {"vg_size": None, "vg_free": None}
         assert rt.processes.calls == []
 
     def test_node_info(self, rt):
@@ -428,10 +413,6 @@ class TestVerify:
         )
         assert _Verify("master-ip", (master_name, MASTER_IP), rt) is True
         assert seen == [(MASTER_IP, source)]
-
-    def test_volume_groups(self, rt):
-        rt.processes.Answer("vgs*", "  xenvg 20480.50\n")
-        assert _Verify("vglist", None, rt) == {"xenvg": 20480}
 
     def test_setup(self):
         def Nothing(path):

@@ -1,4 +1,4 @@
-"""Identities, polling, signals as flags, volume groups, descriptors."""
+"""Identities, polling, signals as flags, descriptors."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from ganeti.runtime import fake
-from ganeti.utils import lvm, poll, signals, uuid
+from ganeti.utils import poll, signals, uuid
 
 
 class TestUuid:
@@ -98,33 +98,6 @@ class TestSignalHandler:
 
         assert Fn(5) == (5, {signal.SIGUSR1: True, signal.SIGUSR2: False})
         assert signal.getsignal(signal.SIGUSR1) is before
-
-
-class TestVolumeGroups:
-    def testParse(self):
-        output = "  xenvg     953865.00\n  other-vg 100.99\n\n  garbage\n"
-        assert lvm.ParseVolumeGroups(output) == {"xenvg": 953865, "other-vg": 100}
-
-    def testList(self):
-        processes = fake.FakeProcesses()
-        processes.Answer("vgs *", stdout="  xenvg 20480.00\n")
-        rt = fake.NewRuntime(processes=processes)
-        assert lvm.ListVolumeGroups(rt) == {"xenvg": 20480}
-
-    @pytest.mark.parametrize(
-        ("name", "minsize", "expected"),
-        [
-            ("xenvg", 20480, None),
-            (
-                "xenvg",
-                20481,
-                "volume group 'xenvg' too small (20481 MiB required, 20480 MiB found)",
-            ),
-            ("other", 1, "volume group 'other' missing"),
-        ],
-    )
-    def testSize(self, name, minsize, expected):
-        assert lvm.CheckVolumeGroupSize({"xenvg": 20480}, name, minsize) == expected
 
 
 class TestCloseFds:
