@@ -77,13 +77,16 @@ def ParseSince(value: str, now: float) -> tuple[int | None, float | None]:
         except (ValueError, OverflowError):
             continue
     try:
-        return None, now - values.ParseTimespec(value)
-    except errors.OpPrereqError as err:
+        age = values.ParseTimespec(value)
+    except errors.OpPrereqError:
+        age = -1
+    if age < 0:
         raise errors.OpPrereqError(
             f"Invalid value '{value}' of --since: give a serial number, a time such as 2026-01-31"
             " or '2026-01-31 12:00', or how long ago, such as 30m, 2h or 1d",
             errors.ECODE_INVAL,
-        ) from err
+        )
+    return None, now - age
 
 
 def ConfigHistory(opts: Any, args: list[str]) -> int:
@@ -101,16 +104,23 @@ def ConfigHistory(opts: Any, args: list[str]) -> int:
                 f"--{name} takes a serial number, not {value}", errors.ECODE_INVAL
             )
     if opts.show is not None:
-        for line in FormatChange(jobs.GetClient().QueryConfigChange(opts.show)):
-            console.ToStdout(line)
+        answer = jobs.GetClient().QueryConfigChange(opts.show)
+        if opts.output_format == "json":
+            _PrintJson(answer)
+        else:
+            for line in FormatChange(answer):
+                console.ToStdout(line)
         return constants.EXIT_SUCCESS
     if opts.at is not None:
-        from .. import serializer
-
-        document = jobs.GetClient().QueryConfigAt(opts.at)
-        console.ToStdout(serializer.Dump(document, indent=True).rstrip("\n"))
+        _PrintJson(jobs.GetClient().QueryConfigAt(opts.at))
         return constants.EXIT_SUCCESS
     return _ListChanges(opts)
+
+
+def _PrintJson(document: Mapping[str, Any]) -> None:
+    from .. import serializer
+
+    console.ToStdout(serializer.Dump(document, indent=True).rstrip("\n"))
 
 
 def _ListChanges(opts: Any) -> int:
@@ -132,16 +142,31 @@ def _ListChanges(opts: Any) -> int:
     code = output.GenericList(
         COLUMNS, DEFAULT_FIELDS, lambda fields: list(_Rows(entries, fields)), opts
     )
+    if not entries:
+        console.ToStderr(_DescribeNothing(opts))
     for entry in entries:
         if entry["missing"] is not None:
             first, last = entry["missing"]
+            what = f"the change {first} is" if first == last else f"the changes {first}-{last} are"
             console.ToStderr(
-                f"Note: after {entry['serial']} the changes {first} to {last} are missing; another"
-                " node was the master then, or they could not be written down"
+                f"Note: after {entry['serial']} {what} missing; another node was the master then,"
+                " or the log could not be written, or was damaged"
             )
     if answer["problem"] is not None:
         console.ToStderr(f"Warning: {answer['problem']}")
     return code
+
+
+def _DescribeNothing(opts: Any) -> str:
+    whose = "" if opts.object is None else f" of '{opts.object}'"
+    when = "" if opts.since is None else f" since {opts.since}"
+    hint = (
+        ""
+        if opts.object is None
+        else ". Give the name of a node or an instance, or 'cluster'; the history may be younger"
+        " than the last change"
+    )
+    return f"Note: the history has no change{whose}{when}{hint}"
 
 
 def _Rows(entries: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> Iterator[list[Any]]:
@@ -164,20 +189,51 @@ def _Rows(entries: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> Iterat
 _UNSET: Final = "(unset)"
 
 
-def _FormatValue(value: Any) -> str:
+_TIMES: Final = frozenset(["ctime", "mtime"])
+
+
+def _FormatValue(value: Any, path: Sequence[Any] = ()) -> str:
+    if path and path[-1] in _TIMES and isinstance(value, (int, float)):
+        return output.FormatTime(value)
     from .. import serializer
 
     return serializer.Dump(value).rstrip("\n")
 
 
-def _FormatEdit(edit: Mapping[str, Any]) -> str:
-    path = "/".join(map(str, edit["path"]))
-    if "at" in edit:
+def _FormatPath(path: Sequence[Any]) -> str:
+    return "/".join(map(str, path))
+
+
+def _IsSimple(value: Any) -> bool:
+    return not (value and isinstance(value, (dict, list)))
+
+
+def _FormatLeaves(value: Any, path: Sequence[Any] = ()) -> Iterator[str]:
+    """A line for each value in an object, or in a part of one; lists of values are one."""
+    if _IsSimple(value) or (isinstance(value, list) and all(map(_IsSimple, value))):
+        yield f"{_FormatPath(path)}: {_FormatValue(value, path)}"
+        return
+    items = sorted(value.items()) if isinstance(value, dict) else enumerate(value)
+    for key, item in items:
+        yield from _FormatLeaves(item, (*path, key))
+
+
+def _FormatEdit(edit: Mapping[str, Any]) -> Iterator[str]:
+    path = edit["path"]
+    if "at" not in edit:
+        old, new = (
+            _FormatValue(edit[side], path) if side in edit else _UNSET for side in ("old", "new")
+        )
+        yield f"{_FormatPath(path)}: {old} -> {new}"
+    elif all(map(_IsSimple, (*edit["old"], *edit["new"]))):
         parts = [f"-{_FormatValue(item)}" for item in edit["old"]]
         parts += [f"+{_FormatValue(item)}" for item in edit["new"]]
-        return f"{path}[{edit['at']}]: {' '.join(parts)}"
-    old, new = (_FormatValue(edit[side]) if side in edit else _UNSET for side in ("old", "new"))
-    return f"{path}: {old} -> {new}"
+        yield f"{_FormatPath(path)}[{edit['at']}]: {' '.join(parts)}"
+    else:
+        for side, state in (("old", "removed"), ("new", "added")):
+            for idx, item in enumerate(edit[side], edit["at"]):
+                yield f"{_FormatPath((*path, idx))} {state}:"
+                yield from (f"  {line}" for line in _FormatLeaves(item))
 
 
 def FormatChange(answer: Mapping[str, Any]) -> list[str]:
@@ -197,8 +253,10 @@ def FormatChange(answer: Mapping[str, Any]) -> list[str]:
 def _FormatObjectChange(change: Mapping[str, Any]) -> list[str]:
     what = _FormatObject(change["kind"], change["name"])
     if "edits" in change:
-        return [f"{what}:", *(f"  {_FormatEdit(edit)}" for edit in change["edits"])]
+        return [
+            f"{what}:",
+            *(f"  {line}" for edit in change["edits"] for line in _FormatEdit(edit)),
+        ]
     side = "new" if "new" in change else "old"
     state = "added" if side == "new" else "removed"
-    content = sorted(change[side].items())
-    return [f"{what} {state}:", *(f"  {key}: {_FormatValue(value)}" for key, value in content)]
+    return [f"{what} {state}:", *(f"  {line}" for line in _FormatLeaves(change[side]))]

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from .. import constants, errors
+from ..luxi.client import AssembleConfig
 from ..utils import text
 
 #: Answers of WaitForJobChangeOnce.
@@ -43,6 +44,7 @@ class FakeJob:
         self.row = {
             "id": job_id,
             "status": status,
+            "lock_status": None,
             "summary": [str(op["OP_ID"])[3:] for op in ops],
             "ops": self.ops,
             "opstatus": ["error" if bad else "success" for bad in failed],
@@ -85,6 +87,8 @@ class FakeClient:
         self.exports: dict[str, Any] = {}
         self.locks: list[dict[str, Any]] = []
         self.config_values: dict[str, Any] = {"drain_flag": False, "watcher_pause": None}
+        #: L{config.past.History}, or what looks like it.
+        self.config_history: Any = None
         self.next_id = 1
 
     # Jobs
@@ -217,6 +221,27 @@ class FakeClient:
     def QueryLocks(self, fields: Sequence[str]) -> list[Any]:
         self.calls.append(("QueryLocks", fields))
         return [[lock[field] for field in fields] for lock in self.locks]
+
+    # The past of the configuration, of one page
+
+    def QueryConfigHistory(
+        self,
+        name: str | None = None,
+        since_serial: int | None = None,
+        since_time: float | None = None,
+    ) -> dict[str, Any]:
+        self.calls.append(("QueryConfigHistory", (name, since_serial, since_time)))
+        answer: dict[str, Any] = self.config_history.List(name, since_serial, since_time)
+        return answer
+
+    def QueryConfigChange(self, serial: int) -> dict[str, Any]:
+        self.calls.append(("QueryConfigChange", serial))
+        answer: dict[str, Any] = self.config_history.Show(serial)
+        return answer
+
+    def QueryConfigAt(self, serial: int) -> dict[str, Any]:
+        self.calls.append(("QueryConfigAt", serial))
+        return AssembleConfig(self.config_history.Export(serial))
 
     # The daemons
 

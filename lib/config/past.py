@@ -25,6 +25,9 @@ MODIFIED: Final = "modified"
 
 _Document = dict[str, Any]
 
+#: Why changes are missing.
+_LOST: Final = "another node was the master then, or the log could not be written, or was damaged"
+
 
 def _WhatHappened(change: Mapping[str, Any]) -> str:
     if history.EDITS in change:
@@ -134,20 +137,24 @@ class History:
 
         Raises: OpPrereqError if the log has no such write; OpExecError if it can't be read.
         """
-        version = self._engine.GetWritten()[0]
-        for step in self._Walk(version):
-            if step.record.version.serial_no == serial_no:
+        now = self._engine.GetWritten()[0]
+        oldest: int | None = None
+        is_missing = False
+        for step in self._Walk(now):
+            record = step.record
+            if record.version.serial_no == serial_no:
                 return {
                     "serial": serial_no,
-                    "time": step.record.version.mtime,
-                    "commits": [_WithoutSecrets(item) for item in step.record.GetCommits()],
+                    "time": record.version.mtime,
+                    "commits": [_WithoutSecrets(item) for item in record.GetCommits()],
                 }
-            if step.record.version.serial_no < serial_no:
+            oldest = record.version.serial_no
+            if oldest < serial_no:
+                is_missing = step.is_gap
                 break
         raise errors.OpPrereqError(
-            f"The history of the configuration has no change with the serial number {serial_no}."
-            f" The configuration has {version.serial_no} now; 'gnt-cluster history' lists the"
-            " changes that there are",
+            f"The history of the configuration has no change with the serial number {serial_no}"
+            + _WhyNot(serial_no, now.serial_no, oldest, is_missing),
             errors.ECODE_NOENT,
         )
 
@@ -208,11 +215,27 @@ class History:
                 )
         raise errors.OpPrereqError(
             f"The history of the configuration does not reach back to the serial number"
-            f" {serial_no}, only to {reached.serial_no} of {_FormatTime(reached.mtime)}: older"
-            " changes were dropped because of the log's size, or were made while another node was"
-            " the master",
+            f" {serial_no}, only to {reached.serial_no} of {_FormatTime(reached.mtime)}: it began"
+            f" with that, or older changes were dropped because of the log's size, or {_LOST}",
             errors.ECODE_NOENT,
         )
+
+
+def _WhyNot(serial_no: int, newest: int, oldest: int | None, is_missing: bool) -> str:
+    """Why there is no change with a serial number, the second half of a sentence.
+
+    @param oldest: serial number of the oldest change that was seen in the search; None: of none
+    @param is_missing: it was passed where changes are missing
+    """
+    if oldest is None:
+        return f"; it has none at all yet, and the configuration has {newest} now"
+    if serial_no > newest:
+        return f" yet; the newest one is {newest}"
+    if is_missing:
+        return f"; changes after {oldest} are missing: {_LOST}"
+    if serial_no < oldest:
+        return f"; the oldest one is {oldest}"
+    return "; that number was left out"
 
 
 def _IsOlder(version: history.Version, since_serial: int | None, since_time: float | None) -> bool:
