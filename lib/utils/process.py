@@ -16,12 +16,13 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final, NoReturn
 
 from .. import constants, errors, pathutils
-from . import io, text
+from . import child, io, text
 from .detach import CloseFDs, Daemonize, ParseStartReport, StartReport
 from .memory import Mlockall
 
@@ -38,6 +39,7 @@ __all__ = [
     "KillProcess",
     "Mlockall",
     "ParseStartReport",
+    "PartLimits",
     "PidFile",
     "ReadPidFile",
     "RunCmd",
@@ -49,10 +51,8 @@ __all__ = [
     "StartReport",
 ]
 
-#: A program that is told to end by a time-out gets this long before it is killed (seconds).
-_TIMEOUT_GRACE: Final = 5.0
-#: After KILL, output is waited for no longer than this: a grandchild may hold the pipe.
-_KILLED_GRACE: Final = 1.0
+#: After KILL, the end of a process is waited for no longer than this (seconds).
+_KILLED_GRACE: Final = 5.0
 
 #: Exit code of a child of RunInSeparateProcess whose function raised.
 _SEPARATE_PROCESS_ERROR: Final = 33
@@ -66,7 +66,8 @@ class RunResult:
     """How a program ended.
 
     Exactly one of exit_code and signal is not None. C{timeout} is the limit in seconds that the
-    program had run into, None if it ended by itself.
+    program had run into, None if it ended by itself. C{lingering}: it had ended by then, but a
+    process that it started held its output open.
     """
 
     cmd: str
@@ -75,6 +76,7 @@ class RunResult:
     stdout: str = ""
     stderr: str = ""
     timeout: float | None = None
+    lingering: bool = False
 
     @property
     def output(self) -> str:
@@ -95,6 +97,8 @@ class RunResult:
             how = f"terminated by signal {self.signal}"
         else:
             how = f"exited with exit code {self.exit_code}"
+        if self.lingering:
+            how += ", but a process that it started kept its output open"
         return how if self.timeout is None else f"{how} (timeout of {self.timeout:g} s reached)"
 
 
@@ -129,6 +133,7 @@ def RunCmd(
     timeout: float | None = None,
     input: str | bytes | None = None,  # noqa: A002
     interactive: bool = False,
+    max_output: int | None = None,
 ) -> RunResult:
     """Run a program and wait for its end.
 
@@ -144,6 +149,8 @@ def RunCmd(
       - input: what the program reads from its standard input
       - interactive: stay in our session, so that the program can ask the user on the terminal; it
         reads our standard input unless one is given
+      - max_output: bytes of standard output, and of standard error, that are kept at most: the
+        first and the last, with a note between them
 
     Raises: OpExecError if the program doesn't exist, other OSErrors as they are, ProgrammerError
     for a text as C{cmd} and where running programs is forbidden.
@@ -174,16 +181,17 @@ def RunCmd(
             raise errors.OpExecError(
                 f"Can't execute '{argv[0]}': not found ({err.filename or argv[0]})"
             ) from err
-    stdout, stderr, timed_out = _Communicate(proc, stdin_data, timeout)
+    outcome = child.Communicate(proc, stdin_data, timeout, max_output, not interactive)
 
-    code = proc.returncode
+    code = outcome.code
     result = RunResult(
         cmd=cmd_text,
         exit_code=code if code >= 0 else None,
         signal=-code if code < 0 else None,
-        stdout=_OutputText(stdout),
-        stderr=_OutputText(stderr),
-        timeout=timeout if timed_out else None,
+        stdout=_OutputText(outcome.stdout),
+        stderr=_OutputText(outcome.stderr),
+        timeout=timeout if outcome.timed_out else None,
+        lingering=outcome.lingering,
     )
     if result.failed:
         logging.debug(
@@ -213,9 +221,9 @@ def _ArgumentText(arg: object) -> str:
     return os.fsdecode(arg) if isinstance(arg, bytes) else str(arg)
 
 
-def _OutputText(data: bytes | None) -> str:
+def _OutputText(data: bytes) -> str:
     # Not surrogateescape: results end in logs and messages, which must be valid text.
-    return (data or b"").decode("utf-8", "backslashreplace")
+    return data.decode("utf-8", "backslashreplace")
 
 
 @contextlib.contextmanager
@@ -233,46 +241,36 @@ def _StdinTarget(stdin_data: bytes | None, interactive: bool) -> int | None:
     return None if interactive else subprocess.DEVNULL
 
 
-def _Communicate(
-    proc: subprocess.Popen[bytes], stdin_data: bytes | None, timeout: float | None
-) -> tuple[bytes | None, bytes | None, bool]:
-    """Feed and read a process until it ends or its time is over."""
-    try:
-        stdout, stderr = proc.communicate(stdin_data, timeout)
-        return stdout, stderr, False
-    except subprocess.TimeoutExpired:
-        pass
-    except BaseException:
-        _SignalSession(proc, signal.SIGKILL)
-        proc.wait()
-        raise
-    partial: subprocess.TimeoutExpired | None = None
-    for signum, grace in ((signal.SIGTERM, _TIMEOUT_GRACE), (signal.SIGKILL, _KILLED_GRACE)):
-        _SignalSession(proc, signum)
-        try:
-            stdout, stderr = proc.communicate(timeout=grace)
-            return stdout, stderr, True
-        except subprocess.TimeoutExpired as err:
-            partial = err
-    # Killed, but somebody who left the session still holds the pipes: take what there is.
-    proc.wait()
-    for stream in (proc.stdin, proc.stdout, proc.stderr):
-        if stream is not None:
-            stream.close()
-    assert partial is not None
-    return partial.output, partial.stderr, True
+@dataclass(frozen=True, slots=True)
+class PartLimits:
+    """What the scripts of a directory may take.
+
+    @ivar timeout: seconds of each; None = any time
+    @ivar total: seconds of all together: later ones get what is left, or do not run; None = any
+    @ivar max_output: bytes of each stream of a script that are kept; None = all
+    @ivar variable: of the environment, that tells a script the whole seconds it has
+    """
+
+    timeout: float | None = None
+    total: float | None = None
+    max_output: int | None = None
+    variable: str | None = None
+
+    def Get(self, elapsed: float) -> float | None:
+        """Seconds for a script if those before it took C{elapsed}; None = any, <= 0 = none left."""
+        given = [self.timeout, None if self.total is None else self.total - elapsed]
+        return min((limit for limit in given if limit is not None), default=None)
 
 
-def _SignalSession(proc: subprocess.Popen[bytes], signum: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if os.getpgid(proc.pid) == proc.pid:
-            os.killpg(proc.pid, signum)
-        else:
-            proc.send_signal(signum)
+_NO_LIMITS: Final = PartLimits()
 
 
 def RunParts(
-    dir_name: str, env: Mapping[str, str] | None = None, reset_env: bool = False
+    dir_name: str,
+    env: Mapping[str, str] | None = None,
+    reset_env: bool = False,
+    limits: PartLimits = _NO_LIMITS,
+    _time_fn: Callable[[], float] = time.monotonic,
 ) -> list[tuple[str, int, RunResult | str | None]]:
     """Run the executables of a directory, sorted by name.
 
@@ -286,18 +284,39 @@ def RunParts(
     except OSError as err:
         logging.warning("Skipping %s: can't list its content: %s", dir_name, err)
         return []
-    return [(name, *_RunPart(os.path.join(dir_name, name), env, reset_env)) for name in names]
+    start = _time_fn()
+    results: list[tuple[str, int, RunResult | str | None]] = []
+    for name in names:
+        path = os.path.join(dir_name, name)
+        results.append((name, *_RunPart(path, env, reset_env, limits, _time_fn() - start)))
+    return results
 
 
 def _RunPart(
-    path: str, env: Mapping[str, str] | None, reset_env: bool
+    path: str,
+    env: Mapping[str, str] | None,
+    reset_env: bool,
+    limits: PartLimits,
+    elapsed: float,
 ) -> tuple[int, RunResult | str | None]:
     if not (text.IsPluginName(os.path.basename(path)) and IsExecutable(path)):
         return constants.RUNPARTS_SKIP, None
+    timeout = limits.Get(elapsed)
+    if timeout is not None:
+        if timeout <= 0:
+            return constants.RUNPARTS_ERR, (
+                f"not run: the scripts before it took {elapsed:.0f} s, all of"
+                f" {os.path.basename(os.path.dirname(path))} together may take {limits.total:g} s"
+            )
+        if limits.variable is not None:
+            env = {**(env or {}), limits.variable: str(max(1, int(timeout)))}
     try:
-        return constants.RUNPARTS_RUN, RunCmd([path], env=env, reset_env=reset_env)
+        result = RunCmd(
+            [path], env=env, reset_env=reset_env, timeout=timeout, max_output=limits.max_output
+        )
     except (OSError, errors.OpExecError) as err:
         return constants.RUNPARTS_ERR, str(err)
+    return constants.RUNPARTS_RUN, result
 
 
 def IsExecutable(path: str) -> bool:
@@ -354,16 +373,10 @@ def StartDaemonProcess(
             ) from err
     logging.debug("Started %s, pid %s", cmd_text, proc.pid)
     # Somebody must take its exit status as long as we live, or it would stay as a zombie.
-    _StartReaper(proc)
+    child.StartReaper(proc)
     if pidfile is not None:
         io.WriteFile(pidfile, data=f"{proc.pid}\n", mode=0o644)
     return proc.pid
-
-
-def _StartReaper(proc: subprocess.Popen[bytes]) -> None:
-    import threading
-
-    threading.Thread(target=proc.wait, name=f"Reaper-{proc.pid}", daemon=True).start()
 
 
 def RunInSeparateProcess(fn: Callable[..., object], *args: Any) -> bool:
@@ -431,7 +444,7 @@ def KillProcess(
         if not _WaitForExit(pidfd, timeout):
             logging.debug("Process %s did not end within %s s, killing it", pid, timeout)
             _SendSignal(pidfd, signal.SIGKILL)
-            _WaitForExit(pidfd, _TIMEOUT_GRACE)
+            _WaitForExit(pidfd, _KILLED_GRACE)
         if waitpid:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)

@@ -6,10 +6,12 @@ import socket
 import subprocess
 import sys
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from ganeti import constants, errors, pathutils
-from ganeti.utils import io, memory, process
+from ganeti.utils import child, io, memory, process
 
 
 def _Sh(script, **kwargs):
@@ -105,19 +107,68 @@ class TestRunCmd:
         assert "0.05 s" in result.fail_reason
 
     def testTermIgnoredThenKilled(self, monkeypatch):
-        monkeypatch.setattr(process, "_TIMEOUT_GRACE", 0.02)
+        monkeypatch.setattr(child, "TERM_GRACE", 0.02)
         result = _Sh("trap '' TERM; echo trapped; exec sleep 60", timeout=0.05)
         assert (result.signal, result.stdout) == (signal.SIGKILL, "trapped\n")
 
     def testEndsAfterKillThoughAnEscapedChildHoldsThePipe(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(process, "_TIMEOUT_GRACE", 0.02)
-        monkeypatch.setattr(process, "_KILLED_GRACE", 0.02)
+        monkeypatch.setattr(child, "TERM_GRACE", 0.02)
+        monkeypatch.setattr(child, "KILL_GRACE", 0.02)
         pid_file = tmp_path / "pid"
         script = f"setsid sh -c 'echo $$ > {pid_file}; exec sleep 60' & echo a; wait"
         result = _Sh(script, timeout=0.08)
         os.kill(int(pid_file.read_text()), signal.SIGKILL)
         assert result.timeout == 0.08
         assert result.stdout == "a\n"
+
+    def testTimeoutReachesOtherProcessGroups(self, tmp_path):
+        """A shell with job control, timeout(1): in the session, but not in the group."""
+        pid_file = tmp_path / "pid"
+        script = f"set -m; sh -c 'echo $$ > {pid_file}; exec sleep 60' >/dev/null 2>&1 & wait"
+        result = process.RunCmd(["bash", "-c", script], timeout=0.3)
+        assert result.timeout == 0.3
+        pid = int(pid_file.read_text())
+        assert not os.path.exists(f"/proc/{pid}/cmdline") or not io.ReadFile(f"/proc/{pid}/cmdline")
+
+    def testWhatIgnoresTermIsKilledThoughItsOutputIsClosed(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(child, "TERM_GRACE", 0.1)
+        pid_file = tmp_path / "pid"
+        stubborn = f"trap '' TERM; echo $$ > {pid_file}; exec sleep 60"
+        result = _Sh(f'sh -c "{stubborn}" >/dev/null 2>&1 & sleep 60', timeout=0.3)
+        assert result.signal == signal.SIGTERM
+        pid = int(pid_file.read_text())
+        assert not os.path.exists(f"/proc/{pid}/cmdline") or not io.ReadFile(f"/proc/{pid}/cmdline")
+
+    def testTimeoutOfWhoClosedItsOutput(self):
+        result = _Sh("echo a; exec >&- 2>&-; sleep 60", timeout=0.1)
+        assert (result.timeout, result.stdout, result.lingering) == (0.1, "a\n", False)
+
+    def testEndedButChildHoldsTheOutput(self):
+        result = _Sh("echo a; sleep 60 & exit 0", timeout=0.1)
+        assert (result.exit_code, result.timeout, result.lingering) == (0, 0.1, True)
+        assert result.failed
+        assert "kept its output open" in result.fail_reason
+        assert result.stdout == "a\n"
+
+    def testWhatCanNotBeKilledIsLeft(self, monkeypatch):
+        """As behind a dead file server: the caller goes on, somebody reaps it later."""
+        monkeypatch.setattr(child, "TERM_GRACE", 0.02)
+        monkeypatch.setattr(child, "KILL_GRACE", 0.02)
+        monkeypatch.setattr(child, "_Signal", lambda *args: None)
+        result = _Sh("exec sleep 1", timeout=0.02)
+        assert (result.signal, result.timeout) == (signal.SIGKILL, 0.02)
+
+    def testEndlessOutputKeepsBeginningAndEnd(self):
+        result = _Sh("seq 1 200000; seq 1 3 >&2", max_output=100)
+        assert result.stdout.startswith("1\n2\n3\n")
+        assert result.stdout.endswith("199999\n200000\n")
+        size = sum(len(str(i)) + 1 for i in range(1, 200001))
+        assert f"\n[... {size - 100} bytes left out ...]\n" in result.stdout
+        assert len(result.stdout) < 150
+        assert result.stderr == "1\n2\n3\n"
+
+    def testInputThatIsNotRead(self):
+        assert process.RunCmd(["true"], input=b"x" * 1000000).exit_code == 0
 
     def testSuccessWithinTimeout(self):
         result = process.RunCmd(["true"], timeout=30)
@@ -201,6 +252,80 @@ class TestRunParts:
         ]
         assert [result.exit_code for _, _, result in results] == [5, 0, 0]
         assert [result.stdout for _, _, result in results] == ["", "ran\n", "x-\n"]
+
+
+class TestCapture:
+    """What is kept of a stream."""
+
+    @hypothesis.given(st.lists(st.binary(max_size=40)), st.integers(0, 60))
+    def testBeginningAndEnd(self, chunks, limit):
+        data = b"".join(chunks)
+        everything, some = child.Capture(), child.Capture(limit)
+        for chunk in chunks:
+            everything.Add(chunk)
+            some.Add(chunk)
+        assert everything.Get() == data
+        if len(data) <= limit:
+            assert some.Get() == data
+        else:
+            head, tail = data[: limit // 2], data[len(data) - (limit - limit // 2) :]
+            note = b"\n[... %d bytes left out ...]\n" % (len(data) - limit)
+            assert some.Get() == head + note + tail
+
+    def testMemoryIsBounded(self):
+        capture = child.Capture(1000)
+        for _ in range(100):
+            capture.Add(bytes(65536))
+            assert len(capture._tail) <= 4 * 65536
+        assert len(capture.Get()) < 1100
+
+
+class TestPartLimits:
+    """BASE3: time-outs of the scripts of a directory."""
+
+    def _Script(self, tmp_path, name, body):
+        path = tmp_path / name
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+
+    def _Run(self, tmp_path, times=(), **limits):
+        # The first moment is that of the start.
+        clock = iter([0, *times])
+        return process.RunParts(
+            str(tmp_path), {"A": "1"}, True, process.PartLimits(**limits), lambda: next(clock)
+        )
+
+    def testHangingOneIsEndedAndOthersRun(self, tmp_path):
+        self._Script(tmp_path, "10hangs", "echo begun; sleep 60")
+        self._Script(tmp_path, "20runs", "echo ran")
+        (_, _, hangs), (_, _, runs) = self._Run(tmp_path, [0, 0], timeout=0.3)
+        assert (hangs.timeout, hangs.stdout) == (0.3, "begun\n")
+        assert (runs.failed, runs.stdout) == (False, "ran\n")
+
+    def testTotal(self, tmp_path):
+        """Later ones get what is left, or do not run; what is skipped anyhow stays so."""
+        for name in ("10", "20", "30", "40"):
+            self._Script(tmp_path, name, "echo $LIMIT")
+        (tmp_path / "50.no").write_text("")
+        results = self._Run(
+            tmp_path, [0, 70, 299.5, 300, 300], timeout=100, total=300, variable="LIMIT"
+        )
+        assert [(name, status) for name, status, _ in results] == [
+            ("10", constants.RUNPARTS_RUN),
+            ("20", constants.RUNPARTS_RUN),
+            ("30", constants.RUNPARTS_RUN),
+            ("40", constants.RUNPARTS_ERR),
+            ("50.no", constants.RUNPARTS_SKIP),
+        ]
+        assert [result.stdout for _, _, result in results[:3]] == ["100\n", "100\n", "1\n"]
+        text = results[3][2]
+        assert text.startswith("not run: the scripts before it took 300 s")
+        assert text.endswith(f"{tmp_path.name} together may take 300 s")
+
+    def testOutput(self, tmp_path):
+        self._Script(tmp_path, "10", "seq 1 100000")
+        ((_, _, result),) = self._Run(tmp_path, [0], max_output=1000)
+        assert len(result.stdout) < 1100
 
 
 class TestStartDaemonProcess:
