@@ -350,6 +350,13 @@ HTYPE_INSTANCE: Final = "INSTANCE"
 HKR_SKIP: Final = 0
 HKR_FAIL: Final = 1
 HKR_SUCCESS: Final = 2
+#: Seconds that a hook script may take, unless the administrator wants something else; what that may
+#: be at most; how often that is what all scripts of a directory may take together.
+HOOKS_TIMEOUT: Final = 300
+HOOKS_MAX_TIMEOUT: Final = 86400
+HOOKS_DIRECTORY_FACTOR: Final = 3
+#: Bytes that are kept of what a hook script prints, to each of its streams.
+HOOKS_MAX_OUTPUT: Final = 64 * 1024
 
 RUNPARTS_SKIP: Final = 0
 RUNPARTS_RUN: Final = 1

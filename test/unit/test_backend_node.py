@@ -9,7 +9,7 @@ import pytest
 from ganeti import constants, errors, hypervisor, pathutils, ssconf
 from ganeti.backend import hooks, iallocator, jobqueue, master, node, units, verify
 from ganeti.runtime import fake
-from ganeti.utils import net
+from ganeti.utils import net, process
 
 MASTER_IP = "192.0.2.200"
 
@@ -489,6 +489,46 @@ class TestHooks:
             "GANETI_OP_CODE=OP_X",
             "/",
         }
+
+    def test_hanging_script(self, base):
+        self._Script(
+            base, "10-hangs", "#!/bin/sh\necho begun; echo more >&2; sleep 60 & sleep 60\n"
+        )
+        self._Script(base, "20-good", "#!/bin/sh\necho $GANETI_HOOKS_TIMEOUT\n")
+        hangs, good = self._Run(base, env={"GANETI_HOOKS_TIMEOUT": "1"})
+        assert hangs == (
+            "instance-add-pre.d/10-hangs",
+            constants.HKR_FAIL,
+            "begun\\nmore\\nended after 1 s (time-out)",
+        )
+        assert good == ("instance-add-pre.d/20-good", constants.HKR_SUCCESS, "1")
+
+    def test_child_that_keeps_the_output(self, base):
+        self._Script(base, "daemon", "#!/bin/sh\necho started; sleep 60 &\n")
+        ((_, status, output),) = self._Run(base, env={"GANETI_HOOKS_TIMEOUT": "1"})
+        assert status == constants.HKR_FAIL
+        assert output.startswith("started\\nthe script was over (exit code 0), but a process")
+        assert output.endswith("ended after 1 s (time-out)")
+
+    def test_directory_takes_too_long(self, base):
+        limits = process.PartLimits(timeout=100, total=300)
+        cut = process.RunResult("x", None, 15, stdout="a\n", timeout=40)
+        assert hooks._Judge(constants.RUNPARTS_RUN, cut, limits, "x-pre.d") == (
+            constants.HKR_FAIL,
+            "a\\nended after 40 s (time-out: all scripts of x-pre.d together may take 300 s)",
+        )
+        text = "not run: ..."
+        assert hooks._Judge(constants.RUNPARTS_ERR, text, limits, "x-pre.d") == (
+            constants.HKR_FAIL,
+            text,
+        )
+
+    def test_endless_output(self, base):
+        self._Script(base, "10", "#!/bin/sh\nyes | head -c 5000000\n")
+        ((_, status, output),) = self._Run(base)
+        assert status == constants.HKR_SUCCESS
+        assert "bytes left out" in output
+        assert len(output) < 2 * constants.HOOKS_MAX_OUTPUT
 
     @pytest.mark.parametrize(("hpath", "phase"), [("x", "middle"), ("../x", "pre"), ("", "pre")])
     def test_refused(self, base, hpath, phase):
