@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import hvparams, objects, pathutils, runtime
 from ..utils import io
-from . import base
+from . import announce, base
 
 #: Never sent by this way, whatever the administrator's list says: they have one of their own.
 _OWN_WAYS = frozenset([pathutils.CLUSTER_CONF_FILE, pathutils.NODED_CERT_FILE])
@@ -77,6 +77,41 @@ def ReadAdminList(rt: runtime.Runtime) -> list[str]:
     return paths
 
 
+def _GetTargets(
+    lu: base.LogicalUnit, additional_nodes: Mapping[str, str] | None, only: Iterable[str] | None
+) -> dict[str, str]:
+    """The nodes that files are sent to, and their addresses."""
+    addresses = {
+        name: node.primary_ip
+        for name, node in lu.cfg.GetAllNodesInfo().items()
+        if not node.offline and (only is None or name in only)
+    }
+    addresses.update(additional_nodes or {})
+    addresses.pop(lu.cfg.GetMasterNode(), None)
+    return addresses
+
+
+def DescribeRedistribution(
+    lu: base.LogicalUnit,
+    additional_nodes: Mapping[str, str] | None = None,
+    only: Iterable[str] | None = None,
+    paths: Sequence[str] | None = None,
+    gone: Iterable[str] = (),
+) -> list[announce.Change]:
+    """What L{RedistributeAncillaryFiles} would do, for a dry run.
+
+    @param gone: nodes that will have left by then
+    """
+    targets = _GetTargets(lu, additional_nodes, only).keys() - set(gone)
+    if paths is None:
+        instances = lu.cfg.GetAllInstancesInfo().values()
+        paths = GetAncillaryFiles(lu.cfg.GetClusterInfo(), instances, lu.context.runtime)
+    if not paths:
+        return []
+    names = announce.FormatNames([path.rpartition("/")[2] for path in paths])
+    return announce.OnNodes(targets, f"replace the shared files by the master's: {names}")
+
+
 def RedistributeAncillaryFiles(
     lu: base.LogicalUnit,
     additional_nodes: Mapping[str, str] | None = None,
@@ -91,13 +126,7 @@ def RedistributeAncillaryFiles(
     @param only: instead of all online nodes, these of them
     @param paths: instead of all files, these
     """
-    addresses = {
-        name: node.primary_ip
-        for name, node in lu.cfg.GetAllNodesInfo().items()
-        if not node.offline and (only is None or name in only)
-    }
-    addresses.update(additional_nodes or {})
-    addresses.pop(lu.cfg.GetMasterNode(), None)
+    addresses = _GetTargets(lu, additional_nodes, only)
     if not addresses:
         return
     names = sorted(addresses)

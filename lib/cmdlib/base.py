@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .. import errors, locking
 from ..utils import params, text
+from . import announce
 
 if TYPE_CHECKING:
     from .. import config, mcpu, objects, opcodes, rpc, runtime, ssh
@@ -90,6 +91,10 @@ class LogicalUnit:
     @ivar tasklets: set in L{ExpandNames} or L{DeclareLocks}: what L{CheckPrereq} and L{Exec}
         consist of; None = the unit has its own
     @ivar dry_run_result: what a dry run returns; set by L{CheckPrereq}
+    @ivar unchecked: what only a real run can check, for the report of a dry run
+
+    In a dry run all but L{Exec} runs, with a context through which nothing can be changed
+    (L{dryrun}); then L{DescribeChanges} tells what L{Exec} would do.
     """
 
     #: Directory base of the hooks, and type of the object; None = no hooks.
@@ -97,6 +102,8 @@ class LogicalUnit:
     HTYPE: ClassVar[str | None] = None
     #: Must the unit run alone (Big Ganeti Lock held exclusively)?
     REQ_BGL: ClassVar[bool] = False
+    #: Does its work change nothing? Then a dry run has nothing to announce.
+    LOOKS_ONLY: ClassVar[bool] = False
     #: Parameters that must be there and not None, beyond what the opcode itself declares.
     _OP_REQP: ClassVar[Sequence[str]] = ()
 
@@ -135,6 +142,7 @@ class LogicalUnit:
         self.acquired_locks: dict[int, set[str]] = {}
         self.recalculate_locks: dict[int, str] = {}
         self.dry_run_result: Any = None
+        self.unchecked: list[str] = []
         self.tasklets: list[Tasklet] | None = None
         self._ssh: ssh.SshRunner | None = None
 
@@ -186,6 +194,24 @@ class LogicalUnit:
             raise NotImplementedError(f"{self.__class__.__name__}.CheckPrereq")
         for tasklet in self.tasklets:
             tasklet.CheckPrereq()
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        """What L{Exec} would do, for the report of a dry run; must change nothing.
+
+        Called after L{CheckPrereq}; may ask nodes. Each object of the configuration that would
+        change has a line, and each node on which something would be done. Every unit that does not
+        only look has one of its own, as only it knows: the default names what it holds for itself.
+        """
+        if self.LOOKS_ONLY:
+            return []
+        if self.tasklets is not None:
+            return [line for tasklet in self.tasklets for line in tasklet.DescribeChanges()]
+        return [
+            announce.Change("may be changed", f"{locking.LEVEL_NAMES[level]} {name}")
+            for level, names in sorted(self.acquired_locks.items())
+            if not self.share_locks[level]
+            for name in text.NiceSort(names)
+        ]
 
     def Exec(self, feedback_fn: FeedbackFn) -> Any:
         """Do the work.
@@ -340,6 +366,10 @@ class Tasklet:
     def CheckPrereq(self) -> None:
         """As L{LogicalUnit.CheckPrereq}."""
         raise NotImplementedError(f"{self.__class__.__name__}.CheckPrereq")
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        """As L{LogicalUnit.DescribeChanges}."""
+        raise NotImplementedError(f"{self.__class__.__name__}.DescribeChanges")
 
     def Exec(self, feedback_fn: FeedbackFn) -> Any:
         """As L{LogicalUnit.Exec}; the result is dropped."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import ancillary, base
+from . import ancillary, announce, base
 
 
 def AdjustCandidatePool(
@@ -31,6 +31,34 @@ def AdjustCandidatePool(
     should = min(possible, pool_size)
     if now > should:
         lu.LogInfo("There are %d master candidates, more than the %d wanted", now, should)
+
+
+def DescribeAdjustment(
+    lu: base.LogicalUnit, exceptions: Sequence[str] = (), pool_size: int | None = None
+) -> list[announce.Change]:
+    """What L{AdjustCandidatePool} would do, for a dry run."""
+    if pool_size is None:
+        pool_size = lu.cfg.GetClusterInfo().candidate_pool_size
+    now, _, possible = lu.cfg.GetMasterCandidateStats(list(exceptions))
+    missing = min(possible, pool_size) - now
+    if missing <= 0:
+        return []
+    able = [
+        node.name
+        for node in lu.cfg.GetAllNodesInfo().values()
+        if not (node.master_candidate or node.offline or node.drained)
+        and node.name not in exceptions
+    ]
+    if len(able) > missing:
+        what = f"{missing} of {announce.FormatNames(able)} (chosen by chance): master_candidate"
+        return [
+            announce.Change(f"{what} false -> true, with a copy of configuration and job queue")
+        ]
+    return [
+        *(announce.OfNode(name, "master_candidate false -> true") for name in able),
+        *announce.OnNodes(able, "keep a copy of configuration and job queue"),
+        *ancillary.DescribeRedistribution(lu, only=able),
+    ]
 
 
 def DecideSelfPromotion(lu: base.LogicalUnit, exceptions: Sequence[str] = ()) -> bool:

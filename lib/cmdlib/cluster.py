@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from .. import constants, errors, hvparams, locking, objects, opcodes, pathutils, ssh, uidpool
 from ..utils import io, net
-from . import ancillary, base, candidates, hooks, instance_checks
+from . import ancillary, announce, base, candidates, hooks, instance_checks
 
 #: How often a change of the cluster's object is tried while others change it, too.
 _UPDATE_ATTEMPTS: Final = 10
@@ -53,6 +53,10 @@ class LUClusterPostInit(base.LogicalUnit):
     def CheckPrereq(self) -> None:
         """Nothing to check."""
 
+    def DescribeChanges(self) -> list[announce.Change]:
+        """Nothing: its hooks are all there is."""
+        return []
+
     def Exec(self, feedback_fn: base.FeedbackFn) -> bool:
         return True
 
@@ -85,6 +89,15 @@ class LUClusterDestroy(base.LogicalUnit):
                 errors.ECODE_INVAL,
             )
 
+    def DescribeChanges(self) -> list[announce.Change]:
+        master = [self.cfg.GetMasterNode()]
+        lines = announce.OnNodes(master, f"run the {self.HPATH} post hooks, at the beginning")
+        lines += announce.OnNodes(master, "give up the master role and its address")
+        if self.cfg.GetClusterInfo().modify_ssh_setup:
+            lines += announce.OnNodes(master, "keep a copy of root's SSH key")
+        what = "then the command stops the daemons and removes everything of the cluster"
+        return lines + announce.OnNodes(master, what)
+
     def Exec(self, feedback_fn: base.FeedbackFn) -> str:
         master = self.cfg.GetMasterNode()
         hooks.RunPostHooks(self, [master])
@@ -114,6 +127,12 @@ class LUClusterRedistConf(base.NoHooksLU):
 
     def CheckPrereq(self) -> None:
         """Nothing to check."""
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        return [
+            announce.OfCluster("sent to all nodes again, with a new serial number"),
+            *ancillary.DescribeRedistribution(self),
+        ]
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         UpdateCluster(self, lambda _: None, feedback_fn)
@@ -419,6 +438,18 @@ class LUClusterSetParams(base.LogicalUnit):
                     ecode=errors.ECODE_ENVIRON,
                 )
 
+    def DescribeChanges(self) -> list[announce.Change]:
+        cluster = self.cfg.GetClusterInfo()
+        new = cluster.Copy()
+        self._Change(new)
+        lines = announce.Between(cluster, new) or [
+            announce.OfCluster("has these values already, and is sent to all nodes again")
+        ]
+        pool_size = self.op.candidate_pool_size
+        if pool_size is not None:
+            lines += candidates.DescribeAdjustment(self, pool_size=pool_size)
+        return lines
+
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         vg_name = self.op.vg_name
         if vg_name is not None and (vg_name or None) == self.cfg.GetVGName():
@@ -427,13 +458,13 @@ class LUClusterSetParams(base.LogicalUnit):
             # Before saving, which checks the size of the pool.
             candidates.AdjustCandidatePool(self, pool_size=self.op.candidate_pool_size)
 
-        def Change(cluster: objects.Cluster) -> None:
-            # From the cluster as it is now: others may have changed it since the checks.
-            ComputeClusterChanges(cluster, self.op).Apply(cluster)
-            if vg_name is not None:
-                cluster.volume_group_name = vg_name or None
+        UpdateCluster(self, self._Change, feedback_fn)
 
-        UpdateCluster(self, Change, feedback_fn)
+    def _Change(self, cluster: objects.Cluster) -> None:
+        # From the cluster as it is now: others may have changed it since the checks.
+        ComputeClusterChanges(cluster, self.op).Apply(cluster)
+        if self.op.vg_name is not None:
+            cluster.volume_group_name = self.op.vg_name or None
 
 
 class LUClusterRename(base.LogicalUnit):
@@ -462,6 +493,21 @@ class LUClusterRename(base.LogicalUnit):
                 f"name: the address {host.ip} of {host.name} answers, so it is in use",
                 errors.ECODE_NOTUNIQUE,
             )
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        cluster = self.cfg.GetClusterInfo()
+        new = cluster.Copy()
+        self._Change(new)
+        lines = announce.Between(cluster, new)
+        what = f"take down the master's address {cluster.master_ip}, bring up {self.ip}"
+        lines += announce.OnNodes([cluster.master_node], what)
+        if self.cfg.GetHostKey():
+            known_hosts = pathutils.SSH_KNOWN_HOSTS_FILE
+            lines += announce.OnNodes(
+                [cluster.master_node], f"write {known_hosts} with the new name"
+            )
+            lines += ancillary.DescribeRedistribution(self, paths=[known_hosts])
+        return lines
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         master = self.cfg.GetMasterNode()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from .. import constants, locking, objects, opcodes
 from ..utils import text
-from . import base, disk_ops
+from . import announce, base, disk_ops
 
 #: Instance, index of the disk, size in MiB.
 _Change = tuple[str, int, int]
@@ -27,6 +27,8 @@ def MapMirroredVolumes(instances: Iterable[objects.Instance]) -> _Volumes:
 
 class LUClusterVerifyDisks(base.NoHooksLU):
     """Find mirrored disks that are not active, or whose volumes are missing."""
+
+    LOOKS_ONLY = True
 
     def ExpandNames(self) -> None:
         self.needed_locks = {
@@ -86,35 +88,48 @@ class LUClusterRepairDiskSizes(base.NoHooksLU):
     def CheckPrereq(self) -> None:
         """Nothing to check."""
 
+    def DescribeChanges(self) -> list[announce.Change]:
+        """Measures all disks, as only that tells."""
+        return [
+            announce.OfInstance(name, f"disk {index}: size set to {size} MiB")
+            for _, found in self._Measure()
+            for name, index, size in found
+        ]
+
     def Exec(self, feedback_fn: base.FeedbackFn) -> list[_Change]:
+        found: list[_Change] = []
+        for instance, changed in self._Measure():
+            self.cfg.Update(instance, feedback_fn)
+            found += changed
+        return found
+
+    def _Measure(self) -> Iterator[tuple[objects.Instance, list[_Change]]]:
+        """Instances with corrected disks, that are not stored yet, and what was corrected."""
         by_node: dict[str, list[objects.Instance]] = {}
         names = self.wanted if self.op.instances else text.NiceSort(self.cfg.GetInstanceList())
         for name in names:
             instance = base.GetInstance(self, name)
             by_node.setdefault(instance.primary_node, []).append(instance)
-        changes: list[_Change] = []
         for node in text.NiceSort(by_node):
-            changes += self._RepairNode(node, by_node[node], feedback_fn)
-        return changes
+            yield from self._MeasureNode(node, by_node[node])
 
-    def _RepairNode(
-        self, node: str, instances: list[objects.Instance], feedback_fn: base.FeedbackFn
-    ) -> list[_Change]:
+    def _MeasureNode(
+        self, node: str, instances: list[objects.Instance]
+    ) -> Iterator[tuple[objects.Instance, list[_Change]]]:
         """Correct all instances of a primary node, which is asked once."""
         devices = [
             disk_ops.ForNode(self, disk, node) for instance in instances for disk in instance.disks
         ]
         if not devices:
-            return []
+            return
         result = self.rpc.call_blockdev_getsizes(node, devices)
         problem = result.fail_msg
         if not problem and len(result.payload) != len(devices):
             problem = f"it told {len(result.payload)} sizes of {len(devices)} disks"
         if problem:
             self.LogWarning("Node %s can not tell the sizes of disks: %s", node, problem)
-            return []
+            return
         sizes = iter(result.payload)
-        changes = []
         for instance in instances:
             found = [
                 (instance.name, index, size)
@@ -122,9 +137,7 @@ class LUClusterRepairDiskSizes(base.NoHooksLU):
                 for size in self._RepairDisk(instance, disk, index, next(sizes))
             ]
             if found:
-                self.cfg.Update(instance, feedback_fn)
-                changes += found
-        return changes
+                yield instance, found
 
     def _RepairDisk(
         self, instance: objects.Instance, disk: objects.Disk, index: int, measured: Any
@@ -138,17 +151,17 @@ class LUClusterRepairDiskSizes(base.NoHooksLU):
                 instance.primary_node,
             )
             return []
-        changes = []
+        sizes = []
         size = measured >> 20
         if size != disk.size:
             self.LogInfo(
                 "Disk %d of instance %s has %d MiB, not %d", index, instance.name, size, disk.size
             )
             disk.size = size
-            changes.append(size)
+            sizes.append(size)
         if RaiseDataSize(disk):
-            changes.append(disk.size)
-        return changes
+            sizes.append(disk.size)
+        return sizes
 
 
 def RaiseDataSize(disk: objects.Disk) -> bool:

@@ -19,6 +19,7 @@ from .verify_checks import Problem
 class LUClusterVerify(base.LogicalUnit):
     """Check configuration, certificates, nodes and instances; true if no error was found."""
 
+    LOOKS_ONLY = True
     HPATH = "cluster-verify"
     HTYPE = constants.HTYPE_CLUSTER
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from .. import constants, errors, objects
-from . import base
+from . import announce, base
 
 #: Seconds between two looks at a mirror that can not be asked, and how often it may fail in a row.
 _SYNC_RETRY_DELAY: Final = 6.0
@@ -100,6 +100,21 @@ def _SelectDisks(
     if any(id(disk) not in own for disk in disks):
         raise errors.ProgrammerError(f"Disks that are not of instance {instance.name}")
     return list(disks)
+
+
+def DescribeForDisks(
+    instance: objects.Instance, what: str, disks: Sequence[objects.Disk] | None = None
+) -> list[announce.Change]:
+    """What would be done with disks on all their nodes, for a dry run; pure.
+
+    @param what: e.g. "assemble"
+    @param disks: some of the instance's disks; default all
+    """
+    chosen = _SelectDisks(instance, disks)
+    if not chosen:
+        return []
+    names = announce.FormatNames([str(disk.iv_name) for disk in chosen])
+    return announce.OnNodes(instance.all_nodes, f"{what} {names}")
 
 
 def _FileDirectory(instance: objects.Instance) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from .. import constants, errors, locking, objects, opcodes, pathutils
 from ..utils import net
 from ..utils.rollback import Rollback
-from . import base, disk_ops, instance_checks, instance_env, instance_operation, nics
+from . import announce, base, disk_ops, instance_checks, instance_env, instance_operation, nics
 
 
 def _Invalid(message: str) -> errors.OpPrereqError:
@@ -255,6 +255,40 @@ class LUInstanceCreate(base.LogicalUnit):
                 plan.be_filled[constants.BE_MEMORY],
                 plan.hypervisor,
             )
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        op, plan = self.op, self.plan
+        sizes = ", ".join(f"{disk['size']} MiB" for disk in plan.disks)
+        values = {
+            "OS": op.os_type,
+            "hypervisor": plan.hypervisor,
+            "memory": f"{plan.be_filled[constants.BE_MEMORY]} MiB",
+            "vcpus": plan.be_filled[constants.BE_VCPUS],
+            f"{op.disk_template} disks": sizes or "none",
+        }
+        lines = []
+        if plan.hypervisor in constants.HTS_REQ_PORT:
+            lines.append(announce.OfCluster("a port is taken for it"))
+        name = op.instance_name
+        lines.append(announce.OfInstance(name, f"added with {announce.FormatValues(values)}"))
+        for index, filled in enumerate(plan.nics_filled):
+            given = op.nics[index].get(constants.INIC_MAC, constants.VALUE_AUTO).lower()
+            generated = given in (constants.VALUE_AUTO, constants.VALUE_GENERATE)
+            nic = {
+                "mac": "(a new one)" if generated else plan.nics[index].mac,
+                "ip": plan.nics[index].ip or constants.VALUE_NONE,
+                **filled,
+            }
+            what = f"nic/{index} with {announce.FormatValues(nic)}"
+            lines.append(announce.OfInstance(name, what))
+        instance = self._MakeInstance(None)
+        lines += disk_ops.DescribeForDisks(instance, "create")
+        if instance.disks and not op.no_install:
+            what = f"run the create scripts of the OS {op.os_type}"
+            lines += announce.OnNodes([op.pnode], what)
+        if op.start:
+            lines += announce.OnNodes([op.pnode], "start it")
+        return lines
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> list[str]:
         op, plan = self.op, self.plan

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from .. import constants, errors, locking, opcodes
 from ..utils.rollback import Rollback
-from . import base, disk_ops, instance_checks, instance_env
+from . import announce, base, disk_ops, instance_checks, instance_env
 
 
 class _InstanceNodesMixin(base.LogicalUnit):
@@ -30,6 +30,10 @@ class LUInstanceActivateDisks(_InstanceNodesMixin, base.NoHooksLU):
         instance = base.GetInstance(self, self.op.instance_name)
         base.CheckNodeOnline(self, instance.primary_node)
 
+    def DescribeChanges(self) -> list[announce.Change]:
+        instance = base.GetInstance(self, self.op.instance_name)
+        return disk_ops.DescribeForDisks(instance, "assemble")
+
     def Exec(self, feedback_fn: base.FeedbackFn) -> list[tuple[str, str | None, Any]]:
         instance = base.GetInstance(self, self.op.instance_name)
         ok, info = disk_ops.AssembleDisks(self, instance, ignore_size=self.op.ignore_size)
@@ -44,6 +48,10 @@ class LUInstanceDeactivateDisks(_InstanceNodesMixin, base.NoHooksLU):
     def CheckPrereq(self) -> None:
         instance = base.GetInstance(self, self.op.instance_name)
         instance_checks.CheckInstanceDown(self, instance, "can not deactivate its disks")
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        instance = base.GetInstance(self, self.op.instance_name)
+        return disk_ops.DescribeForDisks(instance, "shut down")
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         disk_ops.ShutdownDisks(self, base.GetInstance(self, self.op.instance_name))
@@ -82,6 +90,19 @@ class LUInstanceGrowDisk(_InstanceNodesMixin):
             )
         if instance.disk_template != constants.DT_FILE:
             instance_checks.CheckNodesFreeDisk(self, sorted(instance.all_nodes), self.op.amount)
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        instance = base.GetInstance(self, self.op.instance_name)
+        new = instance.Copy()
+        new.FindDisk(self.op.disk).RecordGrow(self.op.amount)
+        disk = [instance.FindDisk(self.op.disk)]
+        lines = disk_ops.DescribeForDisks(instance, "assemble", disk)
+        what = f"add {self.op.amount} MiB to"
+        lines += disk_ops.DescribeForDisks(instance, what, disk)
+        lines += announce.Between(instance, new)
+        if not instance.admin_up and self.op.wait_for_sync:
+            lines += disk_ops.DescribeForDisks(instance, "shut down", disk)
+        return lines
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         instance = base.GetInstance(self, self.op.instance_name)
@@ -146,6 +167,11 @@ class LUInstanceRecreateDisks(_InstanceNodesMixin):
                     f" {len(instance.disks)}",
                     errors.ECODE_INVAL,
                 )
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        instance = base.GetInstance(self, self.op.instance_name)
+        wanted = [instance.disks[index] for index in self.op.disks] or None
+        return disk_ops.DescribeForDisks(instance, "create, without any content,", wanted)
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         instance = base.GetInstance(self, self.op.instance_name)

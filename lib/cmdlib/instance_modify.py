@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from .. import constants, errors, locking, objects, opcodes
 from ..utils.rollback import Rollback
-from . import base, disk_ops, instance_checks, instance_create, instance_env, nics
+from . import announce, base, disk_ops, instance_checks, instance_create, instance_env, nics
 
 
 def _Invalid(message: str) -> errors.OpPrereqError:
@@ -49,6 +49,8 @@ class _Plan:
     #: All NICs as they will be, and the changes as (name, text).
     nics: list[objects.NIC] | None = None
     nic_changes: list[tuple[str, Any]] = field(default_factory=list)
+    #: MACs that were generated.
+    new_macs: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -260,6 +262,8 @@ class LUInstanceSetParams(base.LogicalUnit):
                 raise _Invalid(f"{where}: mac=auto is for new NICs; use mac=generate")
             if mac != nic.mac or which == constants.DDM_ADD:
                 nic.mac = nics.ResolveMac(self, where, mac)
+                if nic.mac != mac:
+                    plan.new_macs.append(nic.mac)
         if which == constants.DDM_ADD:
             text = (
                 f"add:mac={nic.mac},ip={nic.ip},mode={filled[constants.NIC_MODE]},"
@@ -294,6 +298,43 @@ class LUInstanceSetParams(base.LogicalUnit):
             elif which >= count:
                 raise _Invalid(f"disks: the instance has no disk {which}, only {count}")
 
+    def DescribeChanges(self) -> list[announce.Change]:
+        instance = base.GetInstance(self, self.op.instance_name)
+        new = instance.Copy()
+        lines = [announce.Change(f"warning: {warning}") for warning in self.plan.warnings]
+        for which, settings in self.disk_changes:
+            lines += self._DescribeDiskChange(new, which, settings)
+        self._ChangeParams(new)
+        for name, value in self.plan.nic_changes:
+            for mac in self.plan.new_macs:
+                # The real run gets others.
+                value = value.replace(mac, "(a new one)") if isinstance(value, str) else value
+            lines.append(announce.OfInstance(instance.name, f"{name}: {value}"))
+        # Told above, with less words than all their values.
+        new.disks, new.nics = instance.disks, instance.nics
+        lines += announce.Between(instance, new)
+        return lines or [announce.OfInstance(instance.name, "has these values already")]
+
+    def _DescribeDiskChange(
+        self, instance: objects.Instance, which: Any, settings: dict[str, Any]
+    ) -> list[announce.Change]:
+        """What L{_ChangeDisk} would do; makes it in the object."""
+        name = instance.name
+        if which == constants.DDM_REMOVE:
+            disk = instance.disks[-1]
+            lines = disk_ops.DescribeForDisks(instance, "remove", [disk])
+            instance.disks.pop()
+            return [announce.OfInstance(name, f"{disk.iv_name}: removed"), *lines]
+        if which == constants.DDM_ADD:
+            disk = self._MakeDisk(instance, settings)
+            instance.disks.append(disk)
+            what = f"{disk.iv_name}: added with {announce.FormatValues(settings)}"
+            lines = disk_ops.DescribeForDisks(instance, "create", [disk])
+            return [announce.OfInstance(name, what), *lines]
+        disk = instance.disks[which]
+        before, disk.mode = disk.mode, settings["mode"]
+        return [announce.OfInstance(name, f"{disk.iv_name}: mode {before} -> {disk.mode}")]
+
     def Exec(self, feedback_fn: base.FeedbackFn) -> list[tuple[str, Any]]:
         op, plan = self.op, self.plan
         for warning in plan.warnings:
@@ -315,18 +356,26 @@ class LUInstanceSetParams(base.LogicalUnit):
         result: list[tuple[str, Any]] = []
         for which, settings in self.disk_changes:
             result += self._ChangeDisk(instance, which, settings)
+        self._ChangeParams(instance)
         if plan.nics is not None:
-            instance.nics = plan.nics
             result += plan.nic_changes
         if plan.hvparams is not None:
-            instance.hvparams = plan.hvparams
             result += [(f"hv/{key}", value) for key, value in op.hvparams.items()]
         if plan.beparams is not None:
-            instance.beparams = plan.beparams
             result += [(f"be/{key}", value) for key, value in op.beparams.items()]
-        if op.os_name:
-            instance.os = op.os_name
         return result
+
+    def _ChangeParams(self, instance: objects.Instance) -> None:
+        """Make the changes that need nothing to be done on a node."""
+        plan = self.plan
+        if plan.nics is not None:
+            instance.nics = plan.nics
+        if plan.hvparams is not None:
+            instance.hvparams = plan.hvparams
+        if plan.beparams is not None:
+            instance.beparams = plan.beparams
+        if self.op.os_name:
+            instance.os = self.op.os_name
 
     def _ChangeDisk(
         self, instance: objects.Instance, which: Any, settings: dict[str, Any]

@@ -8,7 +8,7 @@ from typing import Any, Final
 from .. import constants, errors, hvconsole, locking, objects, opcodes
 from ..utils import net
 from ..utils.rollback import Rollback
-from . import base, disk_ops, instance_checks, instance_env
+from . import announce, base, disk_ops, instance_checks, instance_env
 
 
 class _InstanceLU(base.LogicalUnit):
@@ -25,6 +25,12 @@ class _InstanceLU(base.LogicalUnit):
     def _ExtraEnv(self) -> dict[str, Any]:
         """Variables beyond those of every instance."""
         return {}
+
+    def _DescribeStatus(self, admin_up: bool) -> list[announce.Change]:
+        instance = self._GetInstance()
+        new = instance.Copy()
+        new.admin_up = admin_up
+        return announce.Between(instance, new)
 
     def BuildHooksEnv(self) -> base.HooksEnv:
         instance = self._GetInstance()
@@ -69,6 +75,17 @@ class LUInstanceStartup(_InstanceLU):
                 self, node, f"starting instance {instance.name}", memory, instance.hypervisor
             )
         self.one_shot = hvparams, beparams
+        self.runs = bool(result.payload)
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        instance = self._GetInstance()
+        lines = self._DescribeStatus(True)
+        lines += disk_ops.DescribeForDisks(instance, "assemble")
+        values = {key: value for part in self.one_shot for key, value in part.items()}
+        what = "start it (which does nothing: it runs already)" if self.runs else "start it"
+        if values and not self.runs:
+            what += f", this time with {announce.FormatValues(values)}"
+        return lines + announce.OnNodes([instance.primary_node], what)
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         self.cfg.MarkInstanceUp(self.op.instance_name)
@@ -111,6 +128,15 @@ class LUInstanceShutdown(_InstanceLU):
     def CheckPrereq(self) -> None:
         base.CheckNodeOnline(self, self._GetInstance().primary_node)
 
+    def DescribeChanges(self) -> list[announce.Change]:
+        instance = self._GetInstance()
+        what = f"shut it down, if it runs; what takes longer than {self.op.timeout} s is killed"
+        return [
+            *self._DescribeStatus(False),
+            *announce.OnNodes([instance.primary_node], what),
+            *disk_ops.DescribeForDisks(instance, "shut down"),
+        ]
+
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         self.cfg.MarkInstanceDown(self.op.instance_name)
         instance = self._GetInstance()
@@ -136,6 +162,20 @@ class LUInstanceReboot(_InstanceLU):
         instance = self._GetInstance()
         base.CheckNodeOnline(self, instance.primary_node)
         instance_checks.CheckInstanceBridges(self, instance, instance.primary_node)
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        instance = self._GetInstance()
+        lines = self._DescribeStatus(True)
+        node = [instance.primary_node]
+        if self.op.reboot_type != constants.INSTANCE_REBOOT_FULL:
+            return lines + announce.OnNodes(node, f"reboot it ({self.op.reboot_type})")
+        limit = f"what takes longer than {self.op.shutdown_timeout} s is killed"
+        return [
+            *announce.OnNodes(node, f"shut it down; {limit}"),
+            *disk_ops.DescribeForDisks(instance, "shut down and assemble"),
+            *announce.OnNodes(node, "start it"),
+            *lines,
+        ]
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         instance = self._GetInstance()
@@ -175,6 +215,19 @@ class LUInstanceReinstall(_InstanceLU):
             instance_checks.CheckNodeHasOs(
                 self, instance.primary_node, self.op.os_type, self.op.force_variant
             )
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        instance = self._GetInstance()
+        new = instance.Copy()
+        if self.op.os_type is not None:
+            new.os = self.op.os_type
+        what = f"run the create scripts of the OS {new.os}, which overwrite its disks"
+        return [
+            *announce.Between(instance, new),
+            *disk_ops.DescribeForDisks(instance, "assemble"),
+            *announce.OnNodes([instance.primary_node], what),
+            *disk_ops.DescribeForDisks(instance, "shut down"),
+        ]
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         instance = self._GetInstance()
@@ -224,6 +277,23 @@ class LUInstanceRename(_InstanceLU):
                 host.ip, host.name, "--no-ip-check renames all the same"
             )
 
+    def DescribeChanges(self) -> list[announce.Change]:
+        instance = self._GetInstance()
+        node = [instance.primary_node]
+        lines = [
+            announce.OfInstance(instance.name, f"renamed to {self.op.new_name}"),
+            announce.OfInstance(self.op.new_name, "takes over all of it but the name"),
+        ]
+        if instance.disk_template == constants.DT_FILE and instance.disks:
+            old_dir, new_dir = self._GetDirectories(instance)
+            lines += announce.OnNodes(node, f"rename {old_dir} to {new_dir}")
+        return [
+            *lines,
+            *disk_ops.DescribeForDisks(instance, "assemble"),
+            *announce.OnNodes(node, f"run the rename script of the OS {instance.os}"),
+            *disk_ops.DescribeForDisks(instance, "shut down"),
+        ]
+
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         old_name = self.op.instance_name
         with Rollback(feedback_fn) as undo:
@@ -261,13 +331,17 @@ class LUInstanceRename(_InstanceLU):
         if instance.disk_template != constants.DT_FILE or not instance.disks:
             return
         node = instance.primary_node
-        old_dir = os.path.dirname(instance.disks[0].logical_id[1])
-        new_dir = os.path.join(os.path.dirname(old_dir), self.op.new_name)
+        old_dir, new_dir = self._GetDirectories(instance)
         self.rpc.call_file_storage_dir_rename(node, old_dir, new_dir).Raise(
             f"Directory {old_dir} on node {node} can not be renamed to {new_dir}; the instance has"
             " kept its name"
         )
         undo.Add("move the disk files back", self._MoveBack, node, new_dir, old_dir)
+
+    def _GetDirectories(self, instance: objects.Instance) -> tuple[str, str]:
+        """Where the disk files are, and where they shall be."""
+        old_dir = os.path.dirname(instance.disks[0].logical_id[1])
+        return old_dir, os.path.join(os.path.dirname(old_dir), self.op.new_name)
 
     def _MoveBack(self, node: str, new_dir: str, old_dir: str) -> None:
         self.rpc.call_file_storage_dir_rename(node, new_dir, old_dir).Raise(
@@ -299,6 +373,15 @@ class LUInstanceRemove(_InstanceLU):
 
     def CheckPrereq(self) -> None:
         self._GetInstance()
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        instance = self._GetInstance()
+        limit = f"what takes longer than {self.op.shutdown_timeout} s is killed"
+        lines = announce.OnNodes([instance.primary_node], f"shut it down, if it runs; {limit}")
+        lines += disk_ops.DescribeForDisks(instance, "remove")
+        if instance.network_port:
+            lines.append(announce.OfCluster(f"port {instance.network_port} becomes free"))
+        return [*lines, announce.OfInstance(instance.name, "removed")]
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         instance = self._GetInstance()
@@ -341,6 +424,8 @@ def RemoveInstance(
 
 class LUInstanceConsole(base.NoHooksLU):
     """Tell the command that connects to the console of a running instance."""
+
+    LOOKS_ONLY = True
 
     def ExpandNames(self) -> None:
         # Only looks: an operation on the instance need not keep its console away.

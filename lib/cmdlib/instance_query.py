@@ -161,6 +161,8 @@ def GetField(name: str) -> _InstanceFn:
 class LUInstanceQuery(base.NoHooksLU):
     """List instances; one call to each primary node at the most, and only if a field needs it."""
 
+    LOOKS_ONLY = True
+
     def CheckArguments(self) -> None:
         base.CheckOutputFields(_STATIC, _LIVE, self.op.output_fields)
 
@@ -218,6 +220,8 @@ class LUInstanceQuery(base.NoHooksLU):
 
 class LUInstanceQueryData(base.NoHooksLU):
     """Everything about instances, with the state of their disks."""
+
+    LOOKS_ONLY = True
 
     def ExpandNames(self) -> None:
         self.wanted = base.GetWantedInstances(self, self.op.instances)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from .. import constants, errors, locking, objects, opcodes, pathutils
 from ..utils import net
 from ..utils.rollback import Rollback
-from . import ancillary, base, candidates, hooks
+from . import ancillary, announce, base, candidates, hooks
 
 
 class LUNodeAdd(base.LogicalUnit):
@@ -120,7 +120,18 @@ class LUNodeAdd(base.LogicalUnit):
 
     def _CheckReachable(self, master: objects.Node) -> None:
         port = net.GetDaemonPort(constants.NODED)
+        self.unchecked.append(
+            f"the version of node {self.op.node_name}, that it has its secondary IP, and that the"
+            " nodes reach each other"
+        )
         if not net.TcpPing(self.op.primary_ip, port):
+            if self.op.dry_run:
+                # The command that really adds it starts the daemon first.
+                self.unchecked.append(
+                    f"node {self.op.node_name} at all: there is no node daemon at"
+                    f" {self.op.primary_ip}:{port} yet"
+                )
+                return
             raise errors.OpPrereqError(
                 f"Node {self.op.node_name} does not answer at {self.op.primary_ip}:{port}",
                 errors.ECODE_ENVIRON,
@@ -134,15 +145,48 @@ class LUNodeAdd(base.LogicalUnit):
                 errors.ECODE_ENVIRON,
             )
 
+    def _SetRole(self, node: objects.Node) -> None:
+        """Make a node that was known before what it shall be."""
+        node.drained = node.offline = False
+        node.master_candidate = self.master_candidate
+        node.primary_ip = self.op.primary_ip
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        node = self.new_node
+        cluster = self.cfg.GetClusterInfo()
+        master = [self.cfg.GetMasterNode()]
+        if self.op.readd:
+            new = node.Copy()
+            self._SetRole(new)
+            lines = announce.Between(node, new) or [
+                announce.OfNode(node.name, "set up again as is")
+            ]
+        else:
+            role = "a master candidate" if self.master_candidate else "a regular node"
+            addresses = ", ".join(dict.fromkeys([node.primary_ip, node.secondary_ip]))
+            lines = [announce.OfNode(node.name, f"added as {role}, with the address {addresses}")]
+        what = "first the command sends the cluster's secrets and starts the node daemon"
+        lines += announce.OnNodes([node.name], what)
+        if cluster.modify_ssh_setup:
+            lines += announce.OnNodes([node.name], "install the SSH keys of the cluster")
+        if cluster.modify_etc_hosts:
+            lines += announce.OnNodes(master, f"enter it in {pathutils.ETC_HOSTS}")
+        lines += ancillary.DescribeRedistribution(self, {node.name: node.primary_ip})
+        if self.master_candidate:
+            what = "keep a copy of configuration and job queue"
+        elif self.op.readd:
+            what = "drop its copies of configuration and job queue"
+        else:
+            return lines
+        return lines + announce.OnNodes([node.name], what)
+
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         node = self.new_node
         with Rollback(feedback_fn) as undo:
             if self.op.readd:
                 undo.Add("give the node its former role", self._Restore, node, node.Copy())
                 # First of all: an offline node would not be asked anything below.
-                node.drained = node.offline = False
-                node.master_candidate = self.master_candidate
-                node.primary_ip = self.op.primary_ip
+                self._SetRole(node)
                 self.cfg.Update(node, feedback_fn)
                 self.LogInfo("Setting up node %s again", node.name)
             if self.master_candidate:
@@ -257,6 +301,20 @@ class LUNodeRemove(base.LogicalUnit):
                 errors.ECODE_INVAL,
             )
 
+    def DescribeChanges(self) -> list[announce.Change]:
+        name = self.op.node_name
+        lines = [announce.OfNode(name, "removed")]
+        lines += candidates.DescribeAdjustment(self, [name])
+        what = (
+            f"run the {self.HPATH} post hooks, then stop its daemons and remove the cluster's files"
+        )
+        lines += announce.OnNodes([name], what)
+        if self.cfg.GetClusterInfo().modify_etc_hosts:
+            master = [self.cfg.GetMasterNode()]
+            lines += announce.OnNodes(master, f"take {name} out of {pathutils.ETC_HOSTS}")
+            lines += ancillary.DescribeRedistribution(self, gone=[name])
+        return lines
+
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         name = self.op.node_name
         cluster = self.cfg.GetClusterInfo()
@@ -305,6 +363,12 @@ class RoleChange:
     drained: bool
     demote: bool
     result: tuple[tuple[str, str], ...]
+
+    def Apply(self, node: objects.Node) -> None:
+        """Set the flags of a node."""
+        node.master_candidate = self.master_candidate
+        node.offline = self.offline
+        node.drained = self.drained
 
 
 def ComputeRoleChange(
@@ -427,14 +491,32 @@ class LUNodeSetParams(base.LogicalUnit):
             node, self.op.master_candidate, self.op.offline, self.op.drained, room
         )
 
+    def DescribeChanges(self) -> list[announce.Change]:
+        name, change = self.op.node_name, self.change
+        node = base.GetNode(self, name)
+        new = node.Copy()
+        change.Apply(new)
+        lines = announce.Between(node, new) or [
+            announce.OfNode(name, "has these flags already, and is stored again")
+        ]
+        if self.lock_all:
+            lines += candidates.DescribeAdjustment(self, [name])
+        if change.master_candidate and not node.master_candidate:
+            lines += announce.OnNodes([name], "keep a copy of configuration and job queue")
+        elif change.demote and not change.offline:
+            lines += announce.OnNodes([name], "drop its copies of configuration and job queue")
+        if (node.offline and not change.offline) or (
+            change.master_candidate and not node.master_candidate
+        ):
+            lines += ancillary.DescribeRedistribution(self, {name: node.primary_ip}, only=[name])
+        return lines
+
     def Exec(self, feedback_fn: base.FeedbackFn) -> list[tuple[str, str]]:
         name = self.op.node_name
         node = base.GetNode(self, name)
         change = self.change
         was_candidate, was_offline = bool(node.master_candidate), bool(node.offline)
-        node.master_candidate = change.master_candidate
-        node.offline = change.offline
-        node.drained = change.drained
+        change.Apply(node)
         if self.lock_all:
             # Before saving, which checks the size of the pool.
             candidates.AdjustCandidatePool(self, [name])
@@ -467,6 +549,9 @@ class LUNodePowercycle(base.NoHooksLU):
 
     def CheckPrereq(self) -> None:
         """Nothing to check: the node is in trouble."""
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        return announce.OnNodes([self.op.node_name], "reset it, a few seconds later")
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> Any:
         result = self.rpc.call_node_powercycle(self.op.node_name, self.cfg.GetHypervisorType())

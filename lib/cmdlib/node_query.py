@@ -111,6 +111,8 @@ def MapInstances(
 class LUNodeQuery(base.NoHooksLU):
     """List nodes; one call to each node at the most, and only if a field needs it."""
 
+    LOOKS_ONLY = True
+
     def CheckArguments(self) -> None:
         base.CheckOutputFields(_STATIC, _LIVE, self.op.output_fields)
 

@@ -7,11 +7,13 @@ from typing import Any, Final
 
 from .. import constants, errors, locking, objects, opcodes, pathutils
 from ..utils import text
-from . import base, disk_ops
+from . import announce, base, disk_ops
 
 
 class _NodesLU(base.NoHooksLU):
     """Looks at the nodes given, or all, with shared locks."""
+
+    LOOKS_ONLY = True
 
     def ExpandNames(self) -> None:
         names = base.GetWantedNodes(self, self.op.nodes) if self.op.nodes else locking.ALL_SET
@@ -159,6 +161,12 @@ class LUNodeModifyStorage(_UnitLU):
                 errors.ECODE_INVAL,
             )
 
+    def DescribeChanges(self) -> list[announce.Change]:
+        op = self.op
+        values = ", ".join(f"{key} = {value}" for key, value in sorted(op.changes.items()))
+        what = f"change the storage unit {op.name} ({op.storage_type}): {values}"
+        return announce.OnNodes([op.node_name], what)
+
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         op = self.op
         args = _GetStorageArgs(self, op.storage_type)
@@ -212,6 +220,10 @@ class LURepairNodeStorage(_UnitLU):
                 indices = ", ".join(map(str, faulty))
                 problems.append(f"instance {instance.name} has faulty disks on {node}: {indices}")
         return problems
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        what = f"repair the storage unit {self.op.name} ({self.op.storage_type})"
+        return announce.OnNodes([self.op.node_name], what)
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         op = self.op

@@ -14,6 +14,8 @@ from . import base
 class LUClusterQuery(base.NoHooksLU):
     """All parameters of the cluster."""
 
+    LOOKS_ONLY = True
+
     def ExpandNames(self) -> None:
         self.needed_locks = {}
 
@@ -58,6 +60,7 @@ class LUClusterQuery(base.NoHooksLU):
 class LUClusterConfigQuery(base.NoHooksLU):
     """Single values that programs ask for often."""
 
+    LOOKS_ONLY = True
     _FIELDS = text.FieldSet("cluster_name", "master_node", "drain_flag", "watcher_pause")
 
     def CheckArguments(self) -> None:
@@ -85,6 +88,8 @@ class LUClusterConfigQuery(base.NoHooksLU):
 
 class LUBackupQuery(base.NoHooksLU):
     """The exports on each node; False for a node that did not answer."""
+
+    LOOKS_ONLY = True
 
     def ExpandNames(self) -> None:
         names = base.GetWantedNodes(self, self.op.nodes) if self.op.nodes else locking.ALL_SET
@@ -140,6 +145,7 @@ def GetCommonVariants(per_node: Mapping[str, Sequence[_OsEntry]]) -> list[str]:
 class LUOsDiagnose(base.NoHooksLU):
     """The operating systems, as each node sees them."""
 
+    LOOKS_ONLY = True
     _FIELDS = text.FieldSet("name", "valid", "node_status", "variants")
 
     def CheckArguments(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .. import constants, errors, locking, objects, opcodes
 from ..utils import text
-from . import base
+from . import announce, base
 
 if TYPE_CHECKING:
     from .. import config
@@ -63,6 +63,7 @@ class _TagsUnit(base.NoHooksLU):
 class LUTagsGet(_TagsUnit):
     """The tags of an object."""
 
+    LOOKS_ONLY = True
     _SHARED = 1
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> list[str]:
@@ -80,18 +81,29 @@ class _TagsChange(_TagsUnit):
     def _Change(self, target: objects.TaggableObject) -> None:
         raise NotImplementedError
 
+    def _ChangeOrFail(self, target: objects.TaggableObject) -> None:
+        try:
+            self._Change(target)
+        except errors.TagError as err:
+            raise errors.OpExecError(f"Can not change the tags: {errors.FormatError(err)}") from err
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        target = self._GetTarget()
+        new = target.Copy()
+        self._ChangeOrFail(new)
+        name = "" if self.op.kind == constants.TAG_CLUSTER else f" {self.op.name}"
+        what = f"{self.op.kind}{name}"
+        return announce.Between(target, new) or [
+            announce.Change("has these tags already, and is stored again", what)
+        ]
+
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         # Nodes and instances are locked. The cluster is not: its object changes with every node,
         # and who comes second starts again from what there is then.
         attempts = _CLUSTER_ATTEMPTS if self.op.kind == constants.TAG_CLUSTER else 1
         for attempt in range(1, attempts + 1):
             target = self._GetTarget()
-            try:
-                self._Change(target)
-            except errors.TagError as err:
-                raise errors.OpExecError(
-                    f"Can not change the tags: {errors.FormatError(err)}"
-                ) from err
+            self._ChangeOrFail(target)
             try:
                 self.cfg.Update(target, feedback_fn)
                 return
@@ -159,6 +171,8 @@ def IsCostlyPattern(pattern: str) -> bool:
 
 class LUTagsSearch(base.NoHooksLU):
     """Tags that hold a pattern somewhere, with the paths of their objects."""
+
+    LOOKS_ONLY = True
 
     def ExpandNames(self) -> None:
         self.needed_locks = {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from .. import errors, locking, opcodes
-from . import base
+from . import announce, base
 
 #: Seconds between looks whether a sleep shall go on.
 _SLICE: Final = 0.5
@@ -23,6 +23,11 @@ class LUTestDelay(base.NoHooksLU):
 
     def CheckPrereq(self) -> None:
         """Nothing: also a duration that can not be is for the units and nodes to refuse."""
+
+    def DescribeChanges(self) -> list[announce.Change]:
+        what = f"sleep for {self.op.duration} seconds"
+        lines = [announce.Change(f"the master daemon: {what}")] if self.op.on_master else []
+        return lines + announce.OnNodes(self.op.on_nodes, what)
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         if self.op.on_master:
@@ -46,6 +51,8 @@ class LUTestDelay(base.NoHooksLU):
 
 class LUTestAllocator(base.NoHooksLU):
     """Show what an instance allocator is asked or answers."""
+
+    LOOKS_ONLY = True
 
     REQ_BGL = True
 

@@ -1,7 +1,7 @@
 """What is left when something fails half way: it is undone, or finished by the next run.
 
 Each operation is run once to learn which calls it makes to nodes; then once for each of them, with
-that call refused, or done with its answer lost. Also: two jobs at once, and dry runs.
+that call refused, or done with its answer lost. Also: two jobs at once.
 """
 
 import functools
@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from ganeti import cmdlib, errors, locking, mcpu, opcodes, pathutils
+from ganeti import errors, locking, mcpu, opcodes, pathutils
 from ganeti.cmdlib import fake
 from ganeti.config import fake as config_fake
 from ganeti.runtime.simulation import Simulation
@@ -449,128 +449,6 @@ class TestNodeAdd:
         world.Run(opcodes.OpNodeAdd(node_name=name, readd=readd))
         assert not world.cfg.GetNodeInfo(name).offline
         CheckNothingLeaks(world)
-
-
-class TestDryRun:
-    """A dry run of any operation checks, and changes nothing."""
-
-    OPS = {
-        "create": (Create(), ()),
-        "remove": (Remove(), (Create(),)),
-        "rename": (Rename(), (Create(), Stop())),
-        "startup": (Start(), (Create(), Stop())),
-        "shutdown": (Stop(), (Create(),)),
-        "reboot": (
-            opcodes.OpInstanceReboot(
-                instance_name=NAME, reboot_type="full", ignore_secondaries=False
-            ),
-            (Create(),),
-        ),
-        "reinstall": (
-            opcodes.OpInstanceReinstall(instance_name=NAME, os_type="noop+other"),
-            (Create(), Stop()),
-        ),
-        "recreate": (
-            opcodes.OpInstanceRecreateDisks(instance_name=NAME, disks=[]),
-            (Create(), Stop()),
-        ),
-        "activate": (opcodes.OpInstanceActivateDisks(instance_name=NAME), (Create(), Stop())),
-        "deactivate": (opcodes.OpInstanceDeactivateDisks(instance_name=NAME), (Create(), Stop())),
-        "grow": (TestGrow.GROW(), (Create(),)),
-        "modify": (
-            Modify(
-                beparams={"vcpus": 2},
-                nics=[["add", {"mac": "aa:00:00:01:02:03"}]],
-                disks=[["add", {"size": 8}]],
-                os_name="noop+other",
-            ),
-            (Create(),),
-        ),
-        "sizes": (opcodes.OpClusterRepairDiskSizes(instances=[]), (Create(),)),
-        "verify": (
-            opcodes.OpClusterVerify(
-                verbose=False, error_codes=False, debug_simulate_errors=False, skip_checks=[]
-            ),
-            (),
-        ),
-        "set-cluster": (
-            opcodes.OpClusterSetParams(
-                candidate_pool_size=2, beparams={"memory": 512}, uid_pool=[[1000, 2000]]
-            ),
-            (),
-        ),
-        "rename-cluster": (opcodes.OpClusterRename(name="other.example.com"), ()),
-        "redist": (opcodes.OpClusterRedistConf(), ()),
-        "add-node": (opcodes.OpNodeAdd(node_name=NEW_NODE), ()),
-        "readd-node": (opcodes.OpNodeAdd(node_name=NODE3, readd=True), ()),
-        "remove-node": (opcodes.OpNodeRemove(node_name=NODE3), ()),
-        "set-node": (
-            opcodes.OpNodeSetParams(node_name=NODE3, drained=True, auto_promote=True),
-            (),
-        ),
-        "powercycle": (opcodes.OpNodePowercycle(node_name=NODE3, force=False), ()),
-        "modify-storage": (
-            opcodes.OpNodeModifyStorage(
-                node_name=NODE3,
-                storage_type="lvm-pv",
-                name="/dev/sda",
-                changes={"allocatable": False},
-            ),
-            (),
-        ),
-        "repair-storage": (
-            opcodes.OpRepairNodeStorage(node_name=NODE3, storage_type="lvm-vg", name="xenvg"),
-            (),
-        ),
-    }
-    #: Calls that only look.
-    LOOKS = frozenset(
-        [
-            "all_instances_info",
-            "blockdev_find",
-            "blockdev_getmirrorstatus",
-            "bridges_exist",
-            "hooks_runner",
-            "hypervisor_validate_params",
-            "instance_info",
-            "instance_list",
-            "node_info",
-            "os_get",
-        ]
-    )
-
-    @pytest.mark.parametrize("name", OPS)
-    def test_changes_nothing(self, name):
-        op, before = self.OPS[name]
-        world = NewWorld(*before)
-        world.runtime.files.write(pathutils.CONFD_HMAC_KEY, b"x")
-        config = world.runtime.files.read(pathutils.CLUSTER_CONF_FILE)
-        nodes = OnNodes(world)
-        world.rpc.calls.clear()
-        world.rpc.hooks.clear()
-        op.dry_run = True
-        world.Run(op)
-        op.dry_run = False
-        assert {call for call, _ in world.rpc.calls} <= self.LOOKS
-        assert world.runtime.files.read(pathutils.CLUSTER_CONF_FILE) == config
-        assert OnNodes(world) == nodes
-        CheckNothingLeaks(world)
-        # Those of the pre phase do run.
-        assert {phase for _, _, phase, _ in world.rpc.hooks} <= {"pre"}
-
-    def test_all_that_change_are_here(self):
-        tested = {op.__class__ for op, _ in self.OPS.values()}
-        for op_class in cmdlib.LOGICAL_UNITS:
-            op_id = op_class.OP_ID
-            if "QUERY" in op_id or "TAGS" in op_id or "TEST" in op_id or op_class in tested:
-                continue
-            assert op_id in (
-                "OP_CLUSTER_POST_INIT",
-                "OP_CLUSTER_DESTROY",
-                "OP_CLUSTER_VERIFY_DISKS",
-                "OP_INSTANCE_CONSOLE",
-                "OP_OS_DIAGNOSE",
-            ), f"{op_id} needs a dry run here"
 
 
 class TestTogether:
