@@ -275,6 +275,25 @@ def _CheckVolumeGroup(vg_name: str) -> None:
         )
 
 
+def _CheckFileStorageDir(path: str) -> None:
+    """Check that it is a directory, or can be made, as far as this can be told without trying."""
+    if not path:
+        return
+    local = there = pathutils.LocalPath(path)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise _Prereq(
+            f"File storage directory {local} can not be made: {there} is no directory",
+            errors.ECODE_ENVIRON,
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _Prereq(
+            f"File storage directory {local} can not be made or used: {there} is not writable",
+            errors.ECODE_ENVIRON,
+        )
+
+
 def _MakeFileStorageDir(path: str) -> None:
     if not path:
         return
@@ -290,6 +309,75 @@ def _MakeFileStorageDir(path: str) -> None:
         raise _Prereq(f"File storage directory {local} is no directory", errors.ECODE_ENVIRON)
 
 
+def _CheckInit(ip: InitParams, rt: runtime.Runtime) -> tuple[InitParams, _Place]:
+    """All checks of the init of a cluster, which change nothing.
+
+    @return: the complete parameters, and what was found out about this host
+    @raise errors.OpPrereqError: refused
+    """
+    if rt.files.exists(pathutils.CLUSTER_CONF_FILE):
+        raise _Prereq(
+            f"This host is part of a cluster already ({pathutils.CLUSTER_CONF_FILE} exists)",
+            errors.ECODE_STATE,
+        )
+    ip = CheckInitSyntax(ip)
+    place = _CheckPlace(ip)
+    _CheckFileStorageDir(ip.file_storage_dir)
+    _ReadHostKey(ip.modify_ssh_setup, rt)
+    return ip, place
+
+
+def DryInitCluster(ip: InitParams, rt: runtime.Runtime = runtime.DEFAULT) -> list[str]:
+    """Make all checks of L{InitCluster}, and nothing else.
+
+    @return: what it would do, in lines for people
+    @raise errors.OpPrereqError: it would refuse
+    """
+    return DescribeInit(*_CheckInit(ip, rt), rt)
+
+
+def DescribeInit(ip: InitParams, place: _Place, rt: runtime.Runtime) -> list[str]:
+    """What the init of a cluster would do on this host, whose checks have passed."""
+    node, exists = place.node_name, rt.files.exists
+    made = []
+    local_dir = pathutils.LocalPath(ip.file_storage_dir) if ip.file_storage_dir else None
+    if local_dir is not None and not os.path.isdir(local_dir):
+        made.append(f"the directory {local_dir}")
+    for path, anew in (
+        (pathutils.NODED_CERT_FILE, True),
+        (pathutils.CONFD_HMAC_KEY, False),
+        (pathutils.RAPI_CERT_FILE, False),
+    ):
+        if not exists(path):
+            made.append(path)
+        elif anew:
+            made.append(f"{path} again, with a copy of the one that is there")
+    if ip.modify_etc_hosts:
+        made.append(f"an entry for {node} in {pathutils.ETC_HOSTS}")
+    if ip.modify_ssh_setup:
+        made.append("a new SSH key of root that all nodes accept, with a copy of the one before")
+    if exists(pathutils.SSH_HOST_RSA_PUB):
+        made.append(f"{pathutils.SSH_KNOWN_HOSTS_FILE} with the key of this host")
+    storage = "no LVM" if ip.vg_name is None else f"volume group {ip.vg_name}"
+    made.append(
+        f"{pathutils.CLUSTER_CONF_FILE}: hypervisors {', '.join(ip.enabled_hypervisors)},"
+        f" {storage}, up to {ip.candidate_pool_size} master candidates"
+    )
+    addresses = " and ".join(dict.fromkeys([place.primary_ip, place.secondary_ip]))
+    return [
+        f"Dry run of the init of cluster {place.cluster_name}: all checks passed, nothing was"
+        " changed",
+        f"  master and only node: {node} with the address {addresses}",
+        f"  address of the cluster: {place.cluster_ip} on {ip.master_netdev}",
+        f"  hooks that would run after it: cluster-init post on {node}",
+        "  could not be checked: that the daemons start, and that the address comes up",
+        "  would make:",
+        *(f"    {item}" for item in made),
+        "  would start, after stopping what runs of them: ganeti-noded, ganeti-confd,"
+        " ganeti-masterd, ganeti-rapi",
+    ]
+
+
 def InitCluster(
     ip: InitParams,
     feedback_fn: FeedbackFn = _NoFeedback,
@@ -302,13 +390,7 @@ def InitCluster(
     @raise errors.OpPrereqError: refused, nothing was changed
     @raise errors.OpExecError: failed and undone
     """
-    if rt.files.exists(pathutils.CLUSTER_CONF_FILE):
-        raise _Prereq(
-            f"This host is part of a cluster already ({pathutils.CLUSTER_CONF_FILE} exists)",
-            errors.ECODE_STATE,
-        )
-    ip = CheckInitSyntax(ip)
-    place = _CheckPlace(ip)
+    ip, place = _CheckInit(ip, rt)
     _MakeFileStorageDir(ip.file_storage_dir)
     rt.files.mkdir(pathutils.DATA_DIR)
     rt.files.mkdir(pathutils.RUN_GANETI_DIR)
@@ -418,25 +500,36 @@ def _SetupUserKey(rt: runtime.Runtime) -> None:
     ssh.AddAuthorizedKey(authorized, io.ReadFile(public))
 
 
-def _SetupKnownHosts(cluster_name: str, needed: bool, rt: runtime.Runtime) -> str:
-    """Write down the key by which SSH clients know all nodes of the cluster.
+def _ReadHostKey(needed: bool, rt: runtime.Runtime) -> str:
+    """The base64 part of this host's RSA key; empty if there is none.
 
     @param needed: False = this host may do without an SSH server, as virtual nodes do
-    @return: the base64 part of this host's RSA key, for the configuration; empty if there is none
+    @raise errors.OpPrereqError: there is none, or it is no key
     """
     path = pathutils.SSH_HOST_RSA_PUB
     if not rt.files.exists(path):
         if needed:
-            raise errors.OpExecError(
-                f"This host has no {path}: install an SSH server, or use --no-ssh-init"
+            raise _Prereq(
+                f"This host has no {path}: install an SSH server, or use --no-ssh-init",
+                errors.ECODE_ENVIRON,
             )
         return ""
     host_key = rt.files.read(path).decode().split()
     if len(host_key) < 2:
-        raise errors.OpExecError(f"{path} is no SSH public key")
-    content = ssh.FormatKnownHosts(cluster_name, [("ssh-rsa", host_key[1])])
-    rt.files.write(pathutils.SSH_KNOWN_HOSTS_FILE, content.encode(), mode=0o600)
+        raise _Prereq(f"{path} is no SSH public key", errors.ECODE_ENVIRON)
     return host_key[1]
+
+
+def _SetupKnownHosts(cluster_name: str, needed: bool, rt: runtime.Runtime) -> str:
+    """Write down the key by which SSH clients know all nodes of the cluster.
+
+    @return: that of L{_ReadHostKey}, for the configuration
+    """
+    host_key = _ReadHostKey(needed, rt)
+    if host_key:
+        content = ssh.FormatKnownHosts(cluster_name, [("ssh-rsa", host_key)])
+        rt.files.write(pathutils.SSH_KNOWN_HOSTS_FILE, content.encode(), mode=0o600)
+    return host_key
 
 
 def BuildConfiguration(

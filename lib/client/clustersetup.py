@@ -65,25 +65,28 @@ def InitCluster(opts: Any, args: list[str]) -> int:
     file_storage_dir = opts.file_storage_dir or pathutils.DEFAULT_FILE_STORAGE_DIR
     pool = uidpool.ParseUidPool(opts.uid_pool or "")
     uidpool.CheckUidPool(pool)
-    bootstrap.InitCluster(
-        bootstrap.InitParams(
-            cluster_name=args[0],
-            mac_prefix=opts.mac_prefix,
-            master_netdev=opts.master_netdev,
-            file_storage_dir=file_storage_dir if constants.ENABLE_FILE_STORAGE else "",
-            candidate_pool_size=opts.candidate_pool_size,
-            secondary_ip=opts.secondary_ip,
-            vg_name=vg_name,
-            beparams=_BeParams(opts),
-            nicparams=_NicParams(opts),
-            hvparams=_HvParams(opts.hvparams),
-            enabled_hypervisors=opts.enabled_hypervisors.split(","),
-            modify_etc_hosts=opts.modify_etc_hosts,
-            modify_ssh_setup=opts.modify_ssh_setup,
-            maintain_node_health=bool(opts.maintain_node_health),
-            uid_pool=pool,
-        )
+    params = bootstrap.InitParams(
+        cluster_name=args[0],
+        mac_prefix=opts.mac_prefix,
+        master_netdev=opts.master_netdev,
+        file_storage_dir=file_storage_dir if constants.ENABLE_FILE_STORAGE else "",
+        candidate_pool_size=opts.candidate_pool_size,
+        secondary_ip=opts.secondary_ip,
+        vg_name=vg_name,
+        beparams=_BeParams(opts),
+        nicparams=_NicParams(opts),
+        hvparams=_HvParams(opts.hvparams),
+        enabled_hypervisors=opts.enabled_hypervisors.split(","),
+        modify_etc_hosts=opts.modify_etc_hosts,
+        modify_ssh_setup=opts.modify_ssh_setup,
+        maintain_node_health=bool(opts.maintain_node_health),
+        uid_pool=pool,
     )
+    if opts.dry_run:
+        for line in bootstrap.DryInitCluster(params):
+            console.ToStdout(line)
+        return constants.EXIT_SUCCESS
+    bootstrap.InitCluster(params)
     jobs.SubmitOpCode(opcodes.OpClusterPostInit(), opts=opts)
     return constants.EXIT_SUCCESS
 

@@ -366,7 +366,7 @@ _RENEW_OPTS: Final = (
 COMMANDS: Final[dict[str, parser.Command]] = {
     "init": parser.Command(
         clustersetup.InitCluster, (parser.ArgHost(1, 1),), _INIT_OPTS, "[opts...] <cluster_name>",
-        "Initialises a new cluster configuration", dry_run=False, local=True,
+        "Initialises a new cluster configuration", local=True,
     ),
     "destroy": parser.Command(
         clustersetup.DestroyCluster, parser.ARGS_NONE,

@@ -232,5 +232,94 @@ class TestKnownHosts:
     def test_no_key(self):
         rt = runtime_fake.NewRuntime()
         assert bootstrap._SetupKnownHosts("c.example.com", False, rt) == ""
-        with pytest.raises(errors.OpExecError, match="--no-ssh-init"):
+        with pytest.raises(errors.OpPrereqError, match="--no-ssh-init"):
             bootstrap._SetupKnownHosts("c.example.com", True, rt)
+
+
+class TestDryInit:
+    """A dry run of init makes all checks, says what would be made, and makes none of it."""
+
+    DIRECTORY = "/srv/ganeti/file-storage"
+
+    @pytest.fixture(autouse=True)
+    def _host(self, monkeypatch):
+        os.makedirs(os.path.dirname(pathutils.ETC_HOSTS), exist_ok=True)
+        with open(pathutils.ETC_HOSTS, "w") as fobj:
+            fobj.write(f"127.0.0.1 {NODE}\n127.99.0.9 cluster.example.com\n")
+        self.answering = set()
+        monkeypatch.setattr(
+            "ganeti.utils.net.TcpPing", lambda target, *args, **kwargs: target in self.answering
+        )
+        self.rt = runtime_fake.NewRuntime()
+        self.rt.files.write(pathutils.SSH_HOST_RSA_PUB, b"ssh-rsa AAAA root@node1\n")
+
+    def Dry(self, **values):
+        return bootstrap.DryInitCluster(
+            Params(**{"master_netdev": "lo", "file_storage_dir": self.DIRECTORY, **values}),
+            self.rt,
+        )
+
+    def test_report(self):
+        def Files():
+            return [name for _, _, names in os.walk(pathutils.ROOTDIR) for name in names]
+
+        before, in_memory = Files(), dict(self.rt.files._live)
+        local = pathutils.LocalPath(self.DIRECTORY)
+        assert self.Dry(modify_etc_hosts=False) == [
+            "Dry run of the init of cluster cluster.example.com: all checks passed, nothing was"
+            " changed",
+            f"  master and only node: {NODE} with the address 127.0.0.1",
+            "  address of the cluster: 127.99.0.9 on lo",
+            f"  hooks that would run after it: cluster-init post on {NODE}",
+            "  could not be checked: that the daemons start, and that the address comes up",
+            "  would make:",
+            f"    the directory {local}",
+            f"    {pathutils.NODED_CERT_FILE}",
+            f"    {pathutils.CONFD_HMAC_KEY}",
+            f"    {pathutils.RAPI_CERT_FILE}",
+            "    a new SSH key of root that all nodes accept, with a copy of the one before",
+            f"    {pathutils.SSH_KNOWN_HOSTS_FILE} with the key of this host",
+            f"    {pathutils.CLUSTER_CONF_FILE}: hypervisors fake, no LVM, up to 10 master"
+            " candidates",
+            "  would start, after stopping what runs of them: ganeti-noded, ganeti-confd,"
+            " ganeti-masterd, ganeti-rapi",
+        ]
+        assert Files() == before
+        assert self.rt.files._live == in_memory
+
+    def test_what_is_there(self):
+        for path in (pathutils.NODED_CERT_FILE, pathutils.CONFD_HMAC_KEY):
+            self.rt.files.write(path, b"x")
+        os.makedirs(pathutils.LocalPath(self.DIRECTORY))
+        made = self.Dry(modify_ssh_setup=False)[6:-1]
+        assert made[:3] == [
+            f"    {pathutils.NODED_CERT_FILE} again, with a copy of the one that is there",
+            f"    {pathutils.RAPI_CERT_FILE}",
+            f"    an entry for {NODE} in {pathutils.ETC_HOSTS}",
+        ]
+
+    def test_refused(self):
+        with pytest.raises(errors.OpPrereqError, match="nosuchdev"):
+            self.Dry(master_netdev="nosuchdev")
+        self.answering.add("127.99.0.9")
+        with pytest.raises(errors.OpPrereqError, match="answers already"):
+            self.Dry()
+        self.answering.clear()
+        self.rt.files.remove(pathutils.SSH_HOST_RSA_PUB)
+        with pytest.raises(errors.OpPrereqError, match="--no-ssh-init"):
+            self.Dry()
+        self.rt.files.write(pathutils.CLUSTER_CONF_FILE, b"{}")
+        with pytest.raises(errors.OpPrereqError, match="part of a cluster already"):
+            self.Dry()
+
+    def test_storage_directory(self):
+        local = pathutils.LocalPath(self.DIRECTORY)
+        os.makedirs(os.path.dirname(local))
+        with open(local, "w"):
+            pass
+        with pytest.raises(errors.OpPrereqError, match="is no directory"):
+            self.Dry()
+        os.remove(local)
+        os.symlink("/nowhere", local)
+        with pytest.raises(errors.OpPrereqError, match="is no directory"):
+            self.Dry()
