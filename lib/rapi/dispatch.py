@@ -95,6 +95,18 @@ class Dispatcher:
         self._require_authentication = require_authentication
         self._mapper = mapper or connector.Mapper()
 
+    def Identify(self, raw: RawRequest) -> auth.User | Response | None:
+        """Who sends a request of which the body is still to come; may block.
+
+        @return: None = somebody who did not say; a response = the request will not be served,
+            whatever its body
+        """
+        try:
+            _, user = self._Admit(raw)
+        except Exception as err:  # noqa: BLE001 - the boundary of a request
+            return _ResponseFromError(raw, err)
+        return user
+
     def Begin(self, raw: RawRequest) -> Response | baserlib.LuxiCall:
         """Answer a request, or say which call to the master daemon gives the answer.
 
@@ -133,15 +145,21 @@ class Dispatcher:
 
         return self.Finish(raw, outcome, _Call)
 
-    def _Execute(self, raw: RawRequest) -> Any:
-        handler, items, query = self._mapper.GetController(raw.target)
+    def _Admit(self, raw: RawRequest) -> tuple[Any, auth.User | None]:
+        """What the mapper knows of the target, and the user. Raises HttpError: 400 to 404, 501."""
+        found = self._mapper.GetController(raw.target)
+        handler = found[0]
         method = raw.method.upper()
-        path = raw.target.partition("?")[0]
         if method not in handler.GetMethods():
             raise baserlib.HttpError(
-                HTTPStatus.NOT_IMPLEMENTED, f"Method {method} is unsupported for path {path}"
+                HTTPStatus.NOT_IMPLEMENTED, f"Method {method} is unsupported for path {_Path(raw)}"
             )
-        user = self._CheckAccess(handler.GetAccess(method), raw.authorization)
+        return found, self._CheckAccess(handler.GetAccess(method), raw.authorization)
+
+    def _Execute(self, raw: RawRequest) -> Any:
+        (handler, items, query), user = self._Admit(raw)
+        method = raw.method.upper()
+        path = _Path(raw)
         request = baserlib.Request(
             method, path, items, query, _ParseBody(raw.body), authenticated=user is not None
         )
@@ -169,6 +187,10 @@ class Dispatcher:
                 f" {', '.join(access)}",
             )
         return user
+
+
+def _Path(raw: RawRequest) -> str:
+    return raw.target.partition("?")[0]
 
 
 def _ParseBody(data: bytes) -> Any:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import errno
+import dataclasses
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from aiohttp import http_exceptions, web, web_protocol
 
 from .. import constants, luxi, pathutils, runtime, ssconf
 from ..rapi import auth, baserlib, dispatch
-from . import daemon, rpcserver
+from . import daemon, httpserver, rpcserver
 
 #: Threads for requests, and requests that wait for one; more are refused.
 THREADS: Final = 32
@@ -28,17 +28,20 @@ BACKLOG: Final = 256
 #: Waits for job changes at the same time; they cost a connection to the master daemon each.
 MAX_WAITS: Final = 4096
 
-#: Seconds for a TLS handshake, for reading a request, and for an answer of the master daemon beyond
-#: the time it was asked to wait.
-HANDSHAKE_TIMEOUT: Final = 10.0
+#: Seconds for reading a request, and for an answer of the master daemon beyond the time it was
+#: asked to wait.
 READ_TIMEOUT: Final = 10.0
 LUXI_TIMEOUT: Final = 60.0
 #: Seconds that requests get to end when the daemon stops.
 STOP_TIMEOUT: Final = 5.0
-LISTEN_BACKLOG: Final = 1024
+#: Seconds that a client gets to take its answer.
+ANSWER_TIMEOUT: Final = 120.0
+LIMITS: Final = httpserver.Limits(request_timeout=READ_TIMEOUT, answer_timeout=ANSWER_TIMEOUT)
 
-#: Bytes of a body, of the request line, and of a header.
+#: Bytes of a body, of one from somebody who did not say who that is, of the request line, and of a
+#: header.
 MAX_BODY: Final = 16 * 2**20
+MAX_ANONYMOUS_BODY: Final = 64 * 2**10
 MAX_LINE: Final = 8192
 
 #: Jobs that requests without a user may make: at once, and per second.
@@ -114,7 +117,7 @@ def _ErrorFromHttp(status: int, exc: BaseException | None) -> baserlib.HttpError
     return baserlib.HttpError(HTTPStatus(status), text)
 
 
-class _HttpServer(web.Server):
+class _HttpServer(httpserver.HttpServer):
     """Makes a L{_RequestHandler} for each connection."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -147,8 +150,7 @@ class RapiServer:
         self._luxi_address = luxi_address
         self._threads = rpcserver.CallThreads("Request", THREADS, BACKLOG, rt)
         self._waits = 0
-        self._handler: _HttpServer | None = None
-        self._listener: asyncio.Server | None = None
+        self._server: _HttpServer | None = None
 
     async def Start(self, address: str, port: int) -> int:
         """Listen; the port that is served (interesting if 0 was asked for).
@@ -156,8 +158,10 @@ class RapiServer:
         @param address: empty = all of this host, IPv4 and IPv6
         @raise OSError: the address can't be served
         """
-        self._handler = _HttpServer(
+        self._server = _HttpServer(
             self._Handle,
+            self._ssl,
+            LIMITS,
             request_factory=_MakeRequest,
             handler_cancellation=True,
             access_log=None,
@@ -167,33 +171,12 @@ class RapiServer:
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
         )
-        try:
-            self._listener = await self._Listen(address or None, port)
-        except OSError as err:
-            if address or err.errno != errno.EADDRNOTAVAIL:
-                raise
-            # A host without IPv6
-            self._listener = await self._Listen(constants.BIND_ADDRESS_GLOBAL, port)
-        return int(self._listener.sockets[0].getsockname()[1])
-
-    async def _Listen(self, address: str | None, port: int) -> asyncio.Server:
-        assert self._handler is not None
-        return await asyncio.get_running_loop().create_server(
-            self._handler,
-            address,
-            port,
-            ssl=self._ssl,
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self._ssl is not None else None,
-            backlog=LISTEN_BACKLOG,
-            reuse_address=True,
-        )
+        return await self._server.Start(address, port)
 
     async def Stop(self) -> None:
         """Take no more requests; those under way get some time to end."""
-        if self._listener is not None:
-            self._listener.close()
-        if self._handler is not None:
-            await self._handler.shutdown(STOP_TIMEOUT)
+        if self._server is not None:
+            await self._server.Stop(STOP_TIMEOUT)
 
     def GetStatistics(self) -> dict[str, int]:
         """Threads, idle ones, requests waiting for one, and waits for jobs."""
@@ -220,21 +203,32 @@ class RapiServer:
         if request.version >= (2, 0):
             raise baserlib.HttpError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
         raw = dispatch.RawRequest(
-            request.method,
-            request.raw_path,
-            request.headers.get("Authorization"),
-            await _ReadBody(request),
+            request.method, request.raw_path, request.headers.get("Authorization")
         )
-        try:
-            outcome = await self._threads.Submit(
-                asyncio.get_running_loop(), lambda: self._dispatcher.Begin(raw)
-            )
-        except rpcserver.Busy:
-            raise _TooBusy() from None
+        # A length that is not known counts as a long one
+        length = MAX_BODY if request.content_length is None else request.content_length
+        if length > MAX_BODY:
+            raise _TooLarge(MAX_BODY)
+        limit = MAX_BODY
+        if request.body_exists and length > MAX_ANONYMOUS_BODY:
+            # Some thousand of these at once would fill the memory
+            user = await self._InThread(lambda: self._dispatcher.Identify(raw))
+            if isinstance(user, dispatch.Response):
+                return user
+            if user is None:
+                limit = MAX_ANONYMOUS_BODY
+        raw = dataclasses.replace(raw, body=await _ReadBody(request, limit))
+        outcome = await self._InThread(lambda: self._dispatcher.Begin(raw))
         if isinstance(outcome, baserlib.LuxiCall):
             return await self._Wait(raw, outcome)
         assert isinstance(outcome, dispatch.Response)
         return outcome
+
+    async def _InThread(self, fn: Callable[[], Any]) -> Any:
+        try:
+            return await self._threads.Submit(asyncio.get_running_loop(), fn)
+        except rpcserver.Busy:
+            raise _TooBusy() from None
 
     async def _Wait(self, raw: dispatch.RawRequest, call: baserlib.LuxiCall) -> dispatch.Response:
         if self._waits >= MAX_WAITS:
@@ -267,24 +261,32 @@ def _MakeRequest(
     return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
 
 
-async def _ReadBody(request: web.BaseRequest) -> bytes:
-    too_large = baserlib.HttpError(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is longer than {MAX_BODY} bytes"
-    )
-    if (request.content_length or 0) > MAX_BODY:
-        raise too_large
+def _TooLarge(limit: int) -> baserlib.HttpError:
+    text = f"The body is longer than {limit} bytes"
+    if limit == MAX_ANONYMOUS_BODY:
+        text += ", which is all that may be sent without a user name and a password"
+    return baserlib.HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
+
+
+async def _ReadBody(request: web.BaseRequest, limit: int) -> bytes:
+    if (request.content_length or 0) > limit:
+        raise _TooLarge(limit)
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         # Else the answer proper is taken for a second one
         request.writer.output_size = 0
+    body = bytearray()
     try:
-        return await asyncio.wait_for(request.read(), READ_TIMEOUT)
+        async with asyncio.timeout(READ_TIMEOUT):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > limit:
+                    raise _TooLarge(limit)
     except TimeoutError:
         raise baserlib.HttpError(
             HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time"
         ) from None
-    except web.HTTPRequestEntityTooLarge:
-        raise too_large from None
+    return bytes(body)
 
 
 def _MakeResponse(answer: dispatch.Response) -> web.Response:

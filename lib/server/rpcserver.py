@@ -22,6 +22,7 @@ from aiohttp import web
 
 from .. import constants, errors, rpc_defs, runtime, serializer
 from ..utils import io, x509
+from . import httpserver
 
 #: Threads for calls that are over soon, and for those that may take long.
 QUICK_THREADS: Final = 16
@@ -29,15 +30,15 @@ SLOW_THREADS: Final = 64
 #: Calls that wait for a thread; more are refused.
 BACKLOG: Final = 512
 
-#: Seconds for a TLS handshake, and for reading the body of a request.
-HANDSHAKE_TIMEOUT: Final = 10.0
+#: Only who has the key gets past the handshake.
+LIMITS: Final = httpserver.Limits()
+#: Seconds for reading the body of a request.
 READ_TIMEOUT: Final = 60.0
 #: Seconds that an idle connection is kept; longer than clients do, see L{rpc.transport}.
 KEEPALIVE_TIMEOUT: Final = 600.0
 #: Seconds that calls get to end when the daemon stops, and again to be given up: together less
 #: than daemon-util waits.
 STOP_TIMEOUT: Final = 12.0
-LISTEN_BACKLOG: Final = 1024
 #: Bytes of a request; a configuration of ten thousand instances has a tenth of it.
 MAX_BODY: Final = 256 * 1024 * 1024
 
@@ -179,17 +180,17 @@ class RpcServer:
             self._own_der = x509.GetCertificateDer(io.ReadFile(cert_file))
         self._quick = CallThreads("Quick", QUICK_THREADS, BACKLOG, rt)
         self._slow = CallThreads("Slow", SLOW_THREADS, BACKLOG, rt)
-        self._handler: web.Server | None = None
-        self._listener: asyncio.Server | None = None
+        self._server: httpserver.HttpServer | None = None
 
     async def Start(self, address: str, port: int) -> int:
         """Listen; the port that is served (interesting if 0 was asked for).
 
         @raise OSError: the address can not be served
         """
-        loop = asyncio.get_running_loop()
-        self._handler = web.Server(
+        self._server = httpserver.HttpServer(
             self._Handle,
+            self._ssl,
+            LIMITS,
             request_factory=_MakeRequest,
             access_log=None,
             logger=logging.getLogger(__name__),
@@ -197,29 +198,20 @@ class RpcServer:
             tcp_keepalive=True,
             handler_cancellation=False,
         )
-        self._listener = await loop.create_server(
-            self._handler,
-            address or constants.BIND_ADDRESS_GLOBAL,
-            port,
-            ssl=self._ssl,
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self._ssl is not None else None,
-            backlog=LISTEN_BACKLOG,
-            reuse_address=True,
-        )
-        return int(self._listener.sockets[0].getsockname()[1])
+        return await self._server.Start(address or constants.BIND_ADDRESS_GLOBAL, port)
 
     async def Stop(self) -> None:
         """Take no more calls; those under way get some time to end."""
-        if self._listener is not None:
-            self._listener.close()
-        if self._handler is not None:
-            # Idle connections need no time
-            self._handler.pre_shutdown()
-            await self._handler.shutdown(STOP_TIMEOUT)
+        if self._server is not None:
+            await self._server.Stop(STOP_TIMEOUT)
 
     def GetStatistics(self) -> Mapping[str, dict[str, int]]:
-        """Threads and waiting calls of each pool."""
-        return {"quick": self._quick.GetStatistics(), "slow": self._slow.GetStatistics()}
+        """Threads and waiting calls of each pool, and connections."""
+        return {
+            "quick": self._quick.GetStatistics(),
+            "slow": self._slow.GetStatistics(),
+            "connections": self._server.GetStatistics() if self._server is not None else {},
+        }
 
     # One request
 
