@@ -1,0 +1,160 @@
+"""A testbed seen from the outside: its command, and commands on its nodes."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from bed import layout, manager
+from terminal import Terminal
+from vc import CleanEnvironment, Result, WaitFor
+
+TESTBED = Path(__file__).parent / "testbed"
+
+#: Makes a cluster of real nodes that can do without LVM.
+INIT = "gnt-cluster init --no-lvm-storage --master-netdev=br0 --enabled-hypervisors=fake"
+
+
+class RealCluster:
+    """The testbed in a directory."""
+
+    def __init__(self, directory):
+        self.directory = str(directory)
+        self._manager = manager.Testbed(self.directory)
+
+    def Testbed(self, command, *args, timeout=120):
+        """Run a command of the testbed's program."""
+        return Result(
+            subprocess.run(
+                self.Argv(command, *args),
+                env=CleanEnvironment(),
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                stdin=subprocess.DEVNULL,
+            )
+        )
+
+    def Argv(self, command, *args):
+        return [str(TESTBED), command, "--dir", self.directory, *args]
+
+    def Do(self, command, *args):
+        """A command of the testbed's program that must succeed; what it prints."""
+        result = self.Testbed(command, *args)
+        assert result.code == 0, f"testbed {command} {args}: {result.out}{result.err}"
+        # Process ids may be others now.
+        self._manager = manager.Testbed(self.directory)
+        return result.out
+
+    def Up(self, *args):
+        return self.Do("up", *args)
+
+    # On a node
+
+    def Command(self, *argv, node="node1"):
+        """Arguments that run a program on a node; a single text is for its shell."""
+        return self._manager.Command(node, ["sh", "-c", argv[0]] if len(argv) == 1 else argv)
+
+    def Run(self, *argv, node="node1", timeout=60, stdin=""):
+        """Run a program on a node."""
+        return Result(
+            subprocess.run(
+                self.Command(*argv, node=node),
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                input=stdin,
+            )
+        )
+
+    def Ok(self, *argv, **kwargs):
+        """Run a program that must succeed; its standard output."""
+        result = self.Run(*argv, **kwargs)
+        assert result.code == 0, f"{argv}: {result.code}\n{result.out}\n{result.err}"
+        return result.out
+
+    def Fails(self, *argv, **kwargs):
+        """Run a program that must fail; all that it says."""
+        result = self.Run(*argv, **kwargs)
+        assert result.code != 0, f"{argv}: {result.out}\n{result.err}"
+        return result.out + result.err
+
+    def At(self, *argv, node="node1"):
+        """A user at a terminal of a node."""
+        return Terminal(self.Command(*argv, node=node))
+
+    def Root(self, node="node1"):
+        """The files of a running node."""
+        return Path(self._manager.Root(node))
+
+    def Data(self, name, node="node1"):
+        return self.Root(node) / "var/lib/ganeti" / name
+
+    def Listing(self, command, fields):
+        """A listing without headers, as rows of fields."""
+        out = self.Ok(f"{command} list --no-headers --separator='|' -o {fields}")
+        return [line.split("|") for line in out.splitlines()]
+
+    def WaitForDaemon(self, name, node):
+        """Return once a daemon of a node serves."""
+        WaitFor(
+            lambda: self.Run(f"daemon-util check {name}", node=node).code == 0,
+            what=f"{name} on {node}",
+        )
+
+    def Problems(self):
+        """What gnt-cluster verify finds, without what this machine's kernel can not have."""
+        result = self.Run("gnt-cluster verify --error-codes")
+        lines = result.out.splitlines()
+        found = [line for line in lines if " - ERROR" in line or " - WARNING" in line]
+        if not os.path.exists("/proc/sysrq-trigger"):
+            # CONFIG_MAGIC_SYSRQ
+            found = [line for line in found if ":ENODESETUP:" not in line]
+        elif not found:
+            assert result.code == 0, result.out
+        assert lines, result.err
+        return found
+
+    def Logs(self):
+        """The end of every log of the running nodes, for a failed test."""
+        parts = []
+        for node in self._manager.layout.nodes:
+            if self._manager.Pid(node) is None:
+                parts.append(f"== {node.name} is down")
+                continue
+            root = self.Root(node.short_name)
+            for path in sorted(root.glob("var/log/ganeti/*.log")) + [root / "var/log/boot.log"]:
+                lines = path.read_text(errors="replace").splitlines()[-25:]
+                parts.append(f"== {node.short_name}: {path.name}\n" + "\n".join(lines))
+        return "\n".join(parts)
+
+
+def AnswerSsh(terminal, known=False, password=layout.PASSWORD):
+    """Do what the SSH client asks for at a first contact."""
+    if not known:
+        terminal.Expect(r"authenticity of host '\S+")
+        terminal.Expect(r"key fingerprint is SHA256:\S+")
+        terminal.Expect(r"\(yes/no")
+        terminal.Type("yes")
+    if password is not None:
+        terminal.Expect("password: ")
+        terminal.Type(password)
+
+
+def AddNode(cluster, name, *options, **answers):
+    """Add a node as a user at a terminal does; what was said."""
+    terminal = cluster.At("gnt-node", "add", *options, name)
+    try:
+        if "--readd" not in options:
+            terminal.Expect(f"Make {name}.example.com a node of this cluster")
+            terminal.Type("y")
+        AnswerSsh(terminal, **answers)
+        code = terminal.Wait()
+    finally:
+        terminal.Close()
+    assert code == 0, terminal.text
+    return terminal.text
+
+
+def Config(cluster, node="node1"):
+    return json.loads(cluster.Data("config.data", node).read_text())
