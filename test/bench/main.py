@@ -26,12 +26,17 @@ if __name__ == "__main__":
     sys.path[0] = os.path.dirname(HERE)
 
 from bench import place as bench_place  # noqa: E402
-from bench import rows_jobs, table  # noqa: E402
+from bench import rows_config, rows_daemons, rows_jobs, rows_locking, table  # noqa: E402
 
 RESULTS = os.path.join(HERE, "RESULTS.md")
 
 #: Every row, in the order of the table.
-ROWS: list[table.Row] = [*rows_jobs.ROWS]
+ROWS: list[table.Row] = [
+    *rows_jobs.ROWS,
+    *rows_locking.ROWS,
+    *rows_config.ROWS,
+    *rows_daemons.ROWS,
+]
 
 
 def InOrder(rows: Sequence[table.Row]) -> list[table.Row]:
@@ -46,6 +51,7 @@ class Run:
         self._place = place
         self._start = time.monotonic()
         self._found: dict[Any, Mapping[str, float] | Exception] = {}
+        self._floors: dict[Any, float] = {}
 
     def Tell(self, text: str) -> None:
         print(f"[{time.monotonic() - self._start:5.0f}s] {text}", file=sys.stderr, flush=True)
@@ -66,10 +72,14 @@ class Run:
         """One row."""
         try:
             found = self._Find(row)
-            floor = row.floor.measure(self._place, found)
+            key = (row.floor, row.measure, row.setting)
+            if key not in self._floors:
+                self._floors[key] = row.floor.measure(self._place, found)
+            floor = self._floors[key]
         except Exception as err:  # noqa: BLE001 - the other rows can be measured all the same
-            self.Tell(f"{row.name}: failed: {err!r}")
-            return table.Result(row, error=str(err) or type(err).__name__)
+            text = " ".join(str(err).split()) or type(err).__name__
+            self.Tell(f"{row.name}: failed: {text}")
+            return table.Result(row, error=text if len(text) < 100 else f"...{text[-97:]}")
         finally:
             self._place.Sweep()
         result = table.Result(row, found[row.key], floor)
@@ -146,7 +156,10 @@ def Main(argv: Sequence[str]) -> int:
         return 130
     finally:
         place.Close()
-    machine = dataclasses.replace(machine, load_after=table.FormatLoad(), commit=_Commit())
+    notes = ["quick: few rounds of few jobs, figures are rough"] if opts.quick else []
+    machine = dataclasses.replace(
+        machine, load_after=table.FormatLoad(), commit=_Commit(), notes=notes
+    )
     ordered = [results[row.name] for row in rows]
     page = table.FormatPage(machine, ordered)
     print(page, end="")

@@ -116,11 +116,14 @@ class Cluster:
             self.virtual.Start(node)
         self.setting = setting
 
+    @property
+    def socket(self) -> str:
+        """Where the master daemon is asked."""
+        return self.virtual.layout.Root(self.virtual.layout.nodes[0]) + pathutils.MASTER_SOCKET
+
     def Client(self) -> luxi.Client:
         """A connection to the master daemon."""
-        return luxi.Client(
-            self.virtual.layout.Root(self.virtual.layout.nodes[0]) + pathutils.MASTER_SOCKET
-        )
+        return luxi.Client(self.socket)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -166,14 +169,19 @@ class Place:
         """A cluster as that setting wants it; the one before is gone."""
         if self._cluster is not None and self._cluster.setting.nodes != setting.nodes:
             self.Leave()
-        if self._cluster is None:
-            self.progress(f"making a cluster of {setting.nodes}")
-            self._cluster = Cluster(self, setting)
-            self._cluster.Up()
-            self._cluster.Arrange(setting)
-        elif self._cluster.setting != setting:
-            self.progress(f"restarting it with {setting}")
-            self._cluster.Arrange(setting)
+        try:
+            if self._cluster is None:
+                self.progress(f"making a cluster of {setting.nodes}")
+                self._cluster = Cluster(self, setting)
+                self._cluster.Up()
+                self._cluster.Arrange(setting)
+            elif self._cluster.setting != setting:
+                size = f"{setting.megabytes:g} MB of" if setting.megabytes else setting.instances
+                self.progress(f"restarting it with {size} instances")
+                self._cluster.Arrange(setting)
+        except Exception:
+            self.Leave()
+            raise
         return self._cluster
 
     def Leave(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -107,10 +108,10 @@ def FormatFigure(value: float) -> str:
     """Three digits that count, but no fraction of thousands."""
     if value >= 1000:
         return f"{value:,.0f}"
-    for limit, digits in ((100, 0), (10, 1), (1, 2)):
-        if value >= limit:
-            return f"{value:.{digits}f}"
-    return f"{value:.3f}"
+    if not value:
+        return "0"
+    digits = 2 - math.floor(math.log10(abs(value)))
+    return f"{value:.{max(0, digits)}f}"
 
 
 def FormatTarget(row: Row) -> str:
@@ -134,9 +135,9 @@ def FormatRow(result: Result) -> list[str]:
     return [
         row.name,
         FormatTarget(row),
-        f"{FormatFigure(result.value)} {row.unit}",
+        f"{FormatFigure(result.value)} {row.unit}".strip(),
         met,
-        f"{FormatFigure(result.floor)} {row.unit}",
+        f"{FormatFigure(result.floor)} {row.unit}".strip(),
         row.floor.name,
         "-" if ratio is None else FormatFigure(ratio),
     ]
