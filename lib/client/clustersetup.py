@@ -119,7 +119,7 @@ def DestroyCluster(opts: Any, args: list[str]) -> int:
 def RenameCluster(opts: Any, args: list[str]) -> int:
     """Give the cluster another name and address."""
     name = args[0]
-    if not opts.force:
+    if not (opts.force or opts.dry_run):
         current = jobs.GetClient().QueryConfigValues(["cluster_name"])[0]
         if not console.Confirm(
             f"This will rename the cluster {current} to {name}. If you are connected over the"

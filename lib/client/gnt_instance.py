@@ -35,9 +35,11 @@ if TYPE_CHECKING:
 def _Ask(opts: Any, cl: Any, name: str, question: str) -> bool:
     """May it be done? Asks unless C{-f} is given; an instance that there is not is no question.
 
+    Nor is a dry run, which does nothing.
+
     @raise errors.OpPrereqError: C{unknown_entity}
     """
-    if opts.force:
+    if opts.force or opts.dry_run:
         return True
     cl.QueryInstances([name], ["name"], False)
     return console.Confirm(f"{question}\nContinue?")
@@ -220,12 +222,18 @@ def ReinstallInstance(opts: Any, args: list[str]) -> int:
     what = f"with OS '{os_name}'" if os_name else "with their present OS"
     warning = f"This will install them {what} and REMOVE all data on their disks.\n"
     if instance_select.IsMultiple(opts, names):
-        sure = (opts.force and opts.force_multi) or console.ConfirmOperation(
-            names, "reinstall", extra=warning
+        sure = (
+            (opts.force and opts.force_multi)
+            or opts.dry_run
+            or console.ConfirmOperation(names, "reinstall", extra=warning)
         )
     else:
-        sure = opts.force or console.Confirm(
-            f"This will reinstall the instance '{names[0]}' and REMOVE all data. Continue?"
+        sure = (
+            opts.force
+            or opts.dry_run
+            or console.Confirm(
+                f"This will reinstall the instance '{names[0]}' and REMOVE all data. Continue?"
+            )
         )
     if not sure:
         return constants.EXIT_FAILURE

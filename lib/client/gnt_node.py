@@ -246,7 +246,7 @@ def RepairStorage(opts: Any, args: list[str]) -> int:
     """Repair a volume group."""
     node, storage_type, name = args
     _CheckStorageType(storage_type)
-    if not opts.force and not console.Confirm(
+    if not (opts.force or opts.dry_run) and not console.Confirm(
         f"This removes from volume group {name} of node {node} what is on missing physical"
         " volumes. Continue?"
     ):
@@ -292,7 +292,7 @@ def SetNodeParams(opts: Any, args: list[str]) -> int:
 def PowercycleNode(opts: Any, args: list[str]) -> int:
     """Reset a node."""
     node = args[0]
-    if not opts.confirm and not console.Confirm(
+    if not (opts.confirm or opts.dry_run) and not console.Confirm(
         f"Are you sure you want to hard powercycle node {node}?"
     ):
         return _REFUSED
@@ -350,7 +350,7 @@ def EvacuateNode(opts: Any, args: list[str]) -> int:
     if not moves:
         console.ToStderr(f"No secondary instances on node(s) {text.CommaJoin(args)}, exiting.")
         return constants.EXIT_SUCCESS
-    if not opts.force and not console.Confirm(
+    if not (opts.force or opts.dry_run) and not console.Confirm(
         f"Relocate instance(s) {_QuoteNames([row[0] for row in moves])} from node(s)"
         f" {text.CommaJoin(args)}?"
     ):
@@ -379,7 +379,9 @@ def FailoverNode(opts: Any, args: list[str]) -> int:
     if not instances:
         console.ToStderr(f"No primary instances on node {node}, exiting.")
         return constants.EXIT_SUCCESS
-    if not opts.force and not console.Confirm(f"Fail over instance(s) {_QuoteNames(instances)}?"):
+    if not (opts.force or opts.dry_run) and not console.Confirm(
+        f"Fail over instance(s) {_QuoteNames(instances)}?"
+    ):
         return _REFUSED
     from .. import opcodes
 
@@ -401,7 +403,9 @@ def MigrateNode(opts: Any, args: list[str]) -> int:
     if not instances:
         console.ToStdout(f"No primary instances on node {node}, exiting.")
         return constants.EXIT_SUCCESS
-    if not opts.force and not console.Confirm(f"Migrate instance(s) {_QuoteNames(instances)}?"):
+    if not (opts.force or opts.dry_run) and not console.Confirm(
+        f"Migrate instance(s) {_QuoteNames(instances)}?"
+    ):
         return _REFUSED
     from .. import opcodes
 

@@ -150,6 +150,6 @@ def ConfirmMultiple(
     confirm: Callable[[Sequence[str], str], bool] = console.ConfirmOperation,
 ) -> bool:
     """May the operation go on? Asks if several instances are affected."""
-    if opts.force_multi or not IsMultiple(opts, names):
+    if opts.force_multi or opts.dry_run or not IsMultiple(opts, names):
         return True
     return confirm(names, operation)

@@ -41,7 +41,9 @@ def DescribeAdjustment(
         pool_size = lu.cfg.GetClusterInfo().candidate_pool_size
     now, _, possible = lu.cfg.GetMasterCandidateStats(list(exceptions))
     missing = min(possible, pool_size) - now
-    if missing <= 0:
+    if missing < 0:
+        return [announce.Change(f"{now} master candidates stay, more than the {pool_size} wanted")]
+    if not missing:
         return []
     able = [
         node.name

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from .. import constants, errors, locking, rpc_defs
 from ..config.reader import ConfigReader
+from ..utils import text
 from . import announce
 
 if TYPE_CHECKING:
@@ -180,12 +181,12 @@ def DescribeAsked(asked: Mapping[str, Collection[str]]) -> str:
 
 
 def DescribeHooksRun(hpath: str | None, results: Mapping[str, rpc.RpcResult] | None) -> str:
-    """Where the pre hooks ran, and how many scripts there were; pure.
+    """Where the pre hooks ran, and how many scripts there were; empty if they did not; pure.
 
     @param results: answers of the nodes; None if none was asked
     """
     if hpath is None or not results:
-        return "none"
+        return ""
     scripts = 0
     ran, silent = [], []
     for node, result in results.items():
@@ -200,13 +201,13 @@ def DescribeHooksRun(hpath: str | None, results: Mapping[str, rpc.RpcResult] | N
         found.append(f"{hpath} pre on {announce.FormatNames(ran)} ({number})")
     if silent:
         found.append(f"not on {announce.FormatNames(silent)}, which did not answer")
-    return "; ".join(found) or "none"
+    return "; ".join(found)
 
 
 def DescribeHooksToCome(
     hpath: str | None, post_nodes: Collection[str], master: str, writes: bool
 ) -> str:
-    """Which hooks a real run would run after its work; pure.
+    """Which hooks a real run would run after its work; empty if there are none; pure.
 
     @param writes: would the configuration be changed?
     """
@@ -215,7 +216,22 @@ def DescribeHooksToCome(
         found.append(f"{hpath} post on {announce.FormatNames(post_nodes)}")
     if writes:
         found.append(f"{constants.HOOKS_NAME_CFGUPDATE} post on {master}")
-    return "; ".join(found) or "none"
+    return "; ".join(found)
+
+
+def FindSilent(context: base.Context, nodes: Collection[str]) -> dict[str, str]:
+    """Which of these nodes do not answer now, and why; those not in the configuration are left out.
+
+    Many checks ask nobody. Who wants to know what would happen wants to know this.
+    """
+    known = context.cfg.GetAllNodesInfo()
+    silent = {name: "marked offline" for name in nodes if name in known and known[name].offline}
+    online = text.NiceSort(name for name in nodes if name in known and name not in silent)
+    if online:
+        addresses = [known[name].primary_ip for name in online]
+        results = context.rpc.call_version(online, address_list=addresses)
+        silent.update((name, res.fail_msg) for name, res in results.items() if res.fail_msg)
+    return silent
 
 
 def FormatReport(
@@ -229,15 +245,21 @@ def FormatReport(
     writes = any(change.target is not None for change in announced)
     asked = context.recorder.asked if isinstance(context, CheckingContext) else {}
     post_nodes = hooks.GetNodes(constants.HOOKS_PHASE_POST)
+    ran = DescribeHooksRun(lu.HPATH, pre_results)
+    to_come = DescribeHooksToCome(lu.HPATH, post_nodes, lu.cfg.GetMasterNode(), writes)
     lines = [
         f"Dry run of OP_{lu.op.Summary()}: all checks passed, nothing was changed",
         f"  locks: {DescribeLocks(lu)}",
         f"  nodes asked while checking: {DescribeAsked(asked)}",
-        f"  hooks that ran: {DescribeHooksRun(lu.HPATH, pre_results)}",
-        "  hooks that would run after it:"
-        f" {DescribeHooksToCome(lu.HPATH, post_nodes, lu.cfg.GetMasterNode(), writes)}",
     ]
+    if not ran and not to_come:
+        lines.append("  hooks: none")
+    else:
+        lines.append(f"  hooks that ran: {ran or 'none'}")
+        lines.append(f"  hooks that would run after it: {to_come or 'none'}")
     lines += [f"  could not be checked: {what}" for what in lu.unchecked]
+    silent = FindSilent(context, {node for change in announced for node in change.nodes})
+    lines += [f"  does not answer now: {node} ({why})" for node, why in silent.items()]
     if not announced:
         why = ": it only looks" if lu.LOOKS_ONLY else ""
         return [*lines, f"  would change: nothing{why}"]

@@ -301,7 +301,9 @@ class LUInstanceSetParams(base.LogicalUnit):
     def DescribeChanges(self) -> list[announce.Change]:
         instance = base.GetInstance(self, self.op.instance_name)
         new = instance.Copy()
-        lines = [announce.Change(f"warning: {warning}") for warning in self.plan.warnings]
+        for warning in self.plan.warnings:
+            self.LogWarning(warning)
+        lines: list[announce.Change] = []
         for which, settings in self.disk_changes:
             lines += self._DescribeDiskChange(new, which, settings)
         self._ChangeParams(new)

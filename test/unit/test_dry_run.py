@@ -180,7 +180,7 @@ CASES = {
     "deactivate": (
         opcodes.OpInstanceDeactivateDisks(instance_name=NAME),
         [Create(), Stop()],
-        ["  hooks that ran: none", "  hooks that would run after it: none"],
+        ["  hooks: none"],
     ),
     "grow": (
         opcodes.OpInstanceGrowDisk(instance_name=NAME, disk=1, amount=64, wait_for_sync=True),
@@ -273,6 +273,11 @@ CASES = {
             "    cluster: beparams/default/memory 128 -> 512",
             "    cluster: uid_pool with [1000, 2000]",
         ],
+    ),
+    "smaller-pool": (
+        opcodes.OpClusterSetParams(candidate_pool_size=2),
+        [],
+        ["    3 master candidates stay, more than the 2 wanted"],
     ),
     "set-pool-size": (
         opcodes.OpClusterSetParams(candidate_pool_size=10),
@@ -597,6 +602,27 @@ class TestDetails:
             " did not answer"
         ) in report
 
+    @pytest.mark.parametrize("offline", [False, True])
+    def test_a_node_that_would_be_needed(self, offline):
+        """Checks that ask nobody pass; who would be asked by the work is told all the same."""
+        op, world = WorldOf("remove")
+        if offline:
+            world.Run(opcodes.OpNodeSetParams(node_name=NODE2, offline=True, auto_promote=True))
+        else:
+            world.rpc.Cut(NODE2)
+        _, report = DryRun(world, op)
+        why = "marked offline" if offline else "Connection timed out"
+        assert f"  does not answer now: {NODE2} ({why})" in report
+        assert "  nodes asked while checking: none" in report
+
+    def test_warnings(self):
+        """What the work would warn of is told, too."""
+        op, world = WorldOf("modify")
+        op.beparams = {"memory": 256}
+        world.rpc.Fail("node_info")
+        DryRun(world, op)
+        assert f" - WARNING: Node {NODE2} can not tell its free memory" in world.log
+
     def test_a_check_fails(self):
         op, world = WorldOf("startup")
         world.rpc.Cut(NODE2)
@@ -628,12 +654,11 @@ class TestDetails:
     def test_many_lines(self, monkeypatch):
         op, world = WorldOf("delay")
         lines = [announce.Change(str(number)) for number in range(50)]
-        monkeypatch.setattr(base.LogicalUnit, "DescribeChanges", lambda self: lines)
         unit = cmdlib.LOGICAL_UNITS[opcodes.OpTestDelay]
         monkeypatch.setattr(unit, "DescribeChanges", lambda self: lines)
         _, report = DryRun(world, op)
         assert report[-1] == "    and 21 more"
-        assert len(report) == 6 + 30
+        assert len(report) == 5 + 30
 
     def test_default(self):
         """A unit that tells nothing is at least known by what it holds for itself."""
