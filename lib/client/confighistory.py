@@ -142,15 +142,15 @@ def _ListChanges(opts: Any) -> int:
     code = output.GenericList(
         COLUMNS, DEFAULT_FIELDS, lambda fields: list(_Rows(entries, fields)), opts
     )
-    if not entries:
+    if not entries and answer["missing"] is None:
         console.ToStderr(_DescribeNothing(opts))
-    for entry in entries:
-        if entry["missing"] is not None:
-            first, last = entry["missing"]
-            what = f"the change {first} is" if first == last else f"the changes {first}-{last} are"
+    for gap in [answer["missing"], *(entry["missing"] for entry in entries)]:
+        if gap is not None:
+            first, last = gap
+            what = f"change {first} is" if first == last else f"changes {first} to {last} are"
             console.ToStderr(
-                f"Note: after {entry['serial']} {what} missing; another node was the master then,"
-                " or the log could not be written, or was damaged"
+                f"Note: {what} missing: another node was the master then, or the log could not be"
+                " written, or was damaged"
             )
     if answer["problem"] is not None:
         console.ToStderr(f"Warning: {answer['problem']}")

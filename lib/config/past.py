@@ -88,7 +88,8 @@ class History:
         @return: C{entries}: for each write C{serial}, C{time}, C{missing} (first and last serial
             number between this and the next newer entry that the log does not have, or None), and
             C{commits} (C{job}, C{op}, C{changes}: [kind, name, what happened]); C{cursor}: for the
-            next page, None if this is the last; C{problem}: why the last change was not noted
+            next page, None if this is the last; C{missing}: as above, after the last entry;
+            C{problem}: why the last change was not noted
 
         Raises: OpPrereqError if there is no history; OpExecError if it can't be read.
         """
@@ -100,14 +101,16 @@ class History:
         missing: list[int] | None = None
         for step in self._Walk(start):
             record = step.record
-            if _IsOlder(record.version, since_serial, since_time):
+            if step.wanted.serial_no < (since_serial or 0):
                 break
             if len(entries) == self._page_size:
                 last = step.wanted
                 break
             if step.is_gap:
                 newest = missing[1] if missing is not None else step.wanted.serial_no
-                missing = [record.version.serial_no + 1, newest]
+                missing = [max(record.version.serial_no + 1, since_serial or 0), newest]
+            if _IsOlder(record.version, since_serial, since_time):
+                break
             if needle is not None and needle not in record.body:
                 continue
             commits = [_Summary(commit, name) for commit in record.GetCommits()]
@@ -126,6 +129,7 @@ class History:
         return {
             "entries": entries,
             "cursor": None if last is None else list(last),
+            "missing": missing,
             "problem": log.problem,
         }
 

@@ -366,7 +366,7 @@ class Client:
         since_serial: int | None = None,
         since_time: float | None = None,
     ) -> dict[str, Any]:
-        """Who changed what in the configuration: C{entries}, the last first, and C{problem}.
+        """Who changed what in the configuration, the last first; see L{config.past.History.List}.
 
         All pages are fetched.
 
@@ -383,8 +383,8 @@ class Client:
         cursor = answer.pop("cursor")
         while cursor is not None:
             page = self.CallMethod(method, [*args, cursor])
-            answer[key] += page[key]
-            cursor = page["cursor"]
+            answer = {**page, key: answer[key] + page[key]}
+            cursor = answer.pop("cursor")
         return answer
 
     def QueryConfigChange(self, serial: int) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class TestList:
         assert "without a change of an object" in empty.Show(2)
 
     @pytest.mark.parametrize(
-        ("serial", "missing"), [(2, "the change 2 is"), (4, "the changes 2-4 are")]
+        ("serial", "missing"), [(2, "change 2 is"), (4, "changes 2 to 4 are")]
     )
     def test_missing_changes(self, empty, serial, missing):
         document = json.loads(empty.rt.files.read(pathutils.CLUSTER_CONF_FILE))
@@ -128,7 +128,7 @@ class TestList:
         empty.master.config_history = fake.OpenWriter(empty.rt).history
         status, out, err = empty.Run("--no-headers", "--separator=|", "-o", "serial")
         assert (status, out) == (0, "1\n")
-        assert err.startswith(f"Note: after 1 {missing} missing; another node was the master")
+        assert err.startswith(f"Note: {missing} missing: another node was the master")
 
     def test_log_can_not_be_written(self, world):
         world.rt.files.Fail("append", pathutils.CONFIG_HISTORY_FILE)

@@ -261,7 +261,8 @@ class TestList:
 
     def test_nothing_yet(self, rt):
         cfg = fake.NewWriter(rt)
-        assert cfg.history.List() == {"entries": [], "cursor": None, "problem": None}
+        answer = cfg.history.List()
+        assert answer == {"entries": [], "cursor": None, "missing": None, "problem": None}
 
     def test_unreadable(self, cfg, rt):
         rt.files.Fail("read", _LOG)
@@ -415,6 +416,32 @@ class TestExport:
             (11, None),
             (2, [4, 10]),
         ]
+
+    @pytest.mark.parametrize(
+        ("choice", "missing"),
+        [
+            ({"since_serial": 12}, None),
+            ({"since_serial": 11}, None),
+            ({"since_serial": 10}, [10, 10]),
+            ({"since_serial": 5}, [5, 10]),
+            ({"since_serial": 3}, [3, 10]),
+            ({"since_time": 2e9}, [3, 10]),
+            ({"name": _INST}, [3, 10]),
+        ],
+    )
+    def test_gap_behind_the_last_entry(self, cfg, rt, choice, missing):
+        """What is missing of what was asked for is said, though nothing older is listed."""
+        cfg.AllocatePort()
+        document = json.loads(rt.files.read(_PATH))
+        document["serial_no"] = 10
+        rt.files.write(_PATH, Dump(document, indent=True).encode())
+        rt.clock.Advance(2e9 - rt.clock.time())
+        cfg = fake.OpenWriter(rt)
+        fake.AddInstance(cfg, _INST, _NODE1)
+        answer = cfg.history.List(**choice)
+        listed = [] if choice.get("since_serial") == 12 else [11]
+        assert [entry["serial"] for entry in answer["entries"]] == listed
+        assert answer["missing"] == missing
 
 
 class TestSize:

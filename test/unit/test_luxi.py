@@ -454,11 +454,11 @@ class TestClient:
     def test_history_in_pages(self):
         pages = [
             {"entries": [1, 2], "cursor": [7, 1.5], "problem": None},
-            {"entries": [3], "cursor": None, "problem": None},
+            {"entries": [3], "cursor": None, "problem": "p"},
         ]
         server = _Server(*map(_Ok, pages))
         answer = luxi.Client(transport=server).QueryConfigHistory("inst1", 3)
-        assert answer == {"entries": [1, 2, 3], "problem": None}
+        assert answer == {"entries": [1, 2, 3], "problem": "p"}
         assert [luxi.ParseArgs("QueryConfigHistory", r.args) for r in server.requests] == [
             ["inst1", 3, None, None],
             ["inst1", 3, None, [7, 1.5]],
