@@ -7,9 +7,11 @@ For each number of instances:
 
 - C{load}: open the file;
 - C{first write}: every object is serialised once;
-- C{commit}: MarkInstanceUp and -Down in turn, one thread;
+- C{no history}: MarkInstanceUp and -Down in turn, one thread, by a writer that keeps no log;
+- C{commit}: the same with the history, as the master does it;
 - C{floor}: write, sync and rename of a file of that size, sync of the directory;
 - C{memory}: the commit without the disk (what is left is verifying, serialising, joining);
+- C{added}: what the history adds to a commit, and C{in memory}, without the disk;
 - C{16 threads}: seconds a commit when 16 threads commit at once, and how many shared a write;
 - C{get one}, C{get all}: copies handed out;
 - C{minor}: AllocateDRBDMinor.
@@ -25,6 +27,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 _MAX_DRBD = 3000
@@ -76,6 +79,32 @@ def _Build(count: int) -> bytes:
     return serializer.Dump(document, indent=True).encode("utf-8")
 
 
+def _Medians(fns: Sequence[Any], rounds: int) -> list[float]:
+    """Of several actions in turn, so that all meet the same noise."""
+    times: list[list[float]] = [[] for _ in fns]
+    for _ in range(rounds):
+        for fn, seen in zip(fns, times, strict=True):
+            start = time.perf_counter()
+            fn()
+            seen.append(time.perf_counter() - start)
+    return [statistics.median(seen) for seen in times]
+
+
+class _Flip:
+    """Marks an instance up and down in turn."""
+
+    def __init__(self, writer: Any, name: str) -> None:
+        self._writer = writer
+        self._name = name
+        self._up = False
+
+    def __call__(self) -> None:
+        self._up = not self._up
+        mark = self._writer.MarkInstanceUp if self._up else self._writer.MarkInstanceDown
+        with self._writer.ActingFor("1234", "OP_INSTANCE_STARTUP"):
+            mark(self._name)
+
+
 def Measure(count: int, rounds: int, directory: str) -> dict[str, str]:
     """All figures for one number of instances."""
     from ganeti import config
@@ -87,30 +116,36 @@ def Measure(count: int, rounds: int, directory: str) -> dict[str, str]:
     DEFAULT.files.write(path, content)
 
     start = time.perf_counter()
-    cfg = config.ConfigWriter(path, offline=True)
+    cfg = config.ConfigWriter(path, offline=True, history_file=os.path.join(directory, "history"))
     load = time.perf_counter() - start
     start = time.perf_counter()
     cfg.AllocatePort()
     first = time.perf_counter() - start
 
     name = f"inst{count // 2}.example.com"
-    state = {"up": False}
-
-    def _Flip(writer: Any = cfg) -> None:
-        state["up"] = not state["up"]
-        (writer.MarkInstanceUp if state["up"] else writer.MarkInstanceDown)(name)
-
+    bare_path = os.path.join(directory, "bare.data")
+    DEFAULT.files.write(bare_path, content)
+    bare = config.ConfigWriter(bare_path, offline=True)
+    bare.AllocatePort()
     size = os.path.getsize(path)
-    commit = _Median(_Flip, rounds)
     floor_path = os.path.join(directory, "floor")
-    floor = _Median(lambda: DEFAULT.files.write(floor_path, content), rounds)
+    commit, without, floor = _Medians(
+        [
+            _Flip(cfg, name),
+            _Flip(bare, name),
+            lambda: DEFAULT.files.write(floor_path, content),
+        ],
+        rounds,
+    )
 
-    rt = runtime_fake.NewRuntime()
-    rt.files.write(path, content)
-    in_memory = config.ConfigWriter(path, offline=True, runtime=rt)
-    in_memory.AllocatePort()
-    state["up"] = False
-    memory = _Median(lambda: _Flip(in_memory), rounds)
+    in_memory = []
+    for log in ("history", None):
+        rt = runtime_fake.NewRuntime()
+        rt.files.write(path, content)
+        writer = config.ConfigWriter(path, offline=True, runtime=rt, history_file=log)
+        writer.AllocatePort()
+        in_memory.append(_Flip(writer, name))
+    memory, memory_without = _Medians(in_memory, rounds)
 
     before = cfg.GetStatistics()
     per_thread = max(2, rounds // 4)
@@ -140,10 +175,13 @@ def Measure(count: int, rounds: int, directory: str) -> dict[str, str]:
         "size": f"{size / 1e6:.1f} MB",
         "load": f"{load * 1e3:.0f} ms",
         "first write": f"{first * 1e3:.0f} ms",
+        "no history": f"{without * 1e3:.2f} ms",
         "commit": f"{commit * 1e3:.2f} ms",
         "floor": f"{floor * 1e3:.2f} ms",
         "ratio": f"{commit / floor:.2f}",
         "memory": f"{memory * 1e3:.2f} ms",
+        "added": f"{(commit - without) * 1e3:.2f} ms ({(commit / without - 1) * 100:.0f} %)",
+        "in memory": f"{(memory - memory_without) * 1e3:.2f} ms",
         "16 threads": f"{elapsed / commits * 1e3:.2f} ms ({shared:.1f} a write)",
         "get one": f"{get_one * 1e6:.0f} us",
         "get all": f"{get_all * 1e3:.1f} ms",
