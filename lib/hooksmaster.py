@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from . import constants, errors, pathutils
+from .utils import hooktime, text
 
 if TYPE_CHECKING:
     from . import rpc
@@ -29,10 +30,17 @@ class HooksMaster:
 
     @param call_function: runs hooks on nodes
     @param lu: the unit; it is asked for its environment here and not again
+    @param timeout_fn: seconds that a script may take; asked whenever hooks run
     """
 
-    def __init__(self, call_function: CallFn, lu: base.LogicalUnit) -> None:
+    def __init__(
+        self,
+        call_function: CallFn,
+        lu: base.LogicalUnit,
+        timeout_fn: Callable[[], int] = hooktime.ReadTimeout,
+    ) -> None:
         self._call = call_function
+        self._timeout_fn = timeout_fn
         self._lu = lu
         env: Mapping[str, Any] = {}
         pre_nodes: Sequence[str] = ()
@@ -44,6 +52,10 @@ class HooksMaster:
             constants.HOOKS_PHASE_PRE: frozenset(pre_nodes),
             constants.HOOKS_PHASE_POST: frozenset(post_nodes),
         }
+
+    def GetNodes(self, phase: str) -> frozenset[str]:
+        """The nodes that run the unit's hooks of a phase; none if it has no hooks."""
+        return self._nodes[phase]
 
     def _BuildEnv(self, own: Mapping[str, Any]) -> dict[str, str]:
         """All that is the same for every phase; values are texts the Python way."""
@@ -61,11 +73,22 @@ class HooksMaster:
         env = dict(self._env)
         env[f"{_PREFIX}HOOKS_PHASE"] = phase
         env[f"{_PREFIX}HOOKS_PATH"] = hpath
+        timeout = self._timeout_fn()
+        env[hooktime.VARIABLE] = str(timeout)
         cfg = self._lu.cfg
         if cfg is not None:
             env[f"{_PREFIX}CLUSTER"] = cfg.GetClusterName()
             env[f"{_PREFIX}MASTER"] = cfg.GetMasterNode()
-        return self._call(sorted(nodes), hpath, phase, env)
+        names = text.NiceSort(nodes)
+        report = self._lu.proc.ReportStep
+        report(
+            f"running {phase} hooks of {hpath} on {text.CommaJoin(names)}"
+            f" (each script may take {timeout} s)"
+        )
+        try:
+            return self._call(names, hpath, phase, env)
+        finally:
+            report(None)
 
     def RunPhase(
         self, phase: str, nodes: Collection[str] | None = None
@@ -92,17 +115,20 @@ class HooksMaster:
             self._lu.LogWarning(message)
             return results
         refused = []
-        for node in sorted(results):
+        for node in text.NiceSort(results):
             for script, output in self._CheckNode(node, results[node]):
                 if pre:
                     refused.append((node, script, output))
                 else:
-                    self._lu.LogWarning(
-                        "On %s script %s failed, output: %s", node, script, output or "(no output)"
-                    )
+                    self._WarnOfScript(node, script, output)
         if refused:
             raise errors.HooksAbort(refused)
         return results
+
+    def _WarnOfScript(self, node: str, script: str, output: str) -> None:
+        self._lu.LogWarning(
+            "On %s script %s failed, output: %s", node, script, output or "(no output)"
+        )
 
     def _CheckNode(self, node: str, result: rpc.RpcResult) -> list[tuple[str, str]]:
         """The scripts that failed on a node, with their output."""
@@ -111,17 +137,28 @@ class HooksMaster:
         if result.fail_msg:
             self._lu.LogWarning("Communication failure to node %s: %s", node, result.fail_msg)
             return []
-        return [
-            (script, output)
-            for script, status, output in result.payload
-            if status == constants.HKR_FAIL
-        ]
+        return _FindFailed(result)
 
     def RunConfigUpdate(self) -> None:
-        """Tell the scripts of the master that the configuration was written; results are logged."""
+        """Tell the scripts of the master that the configuration was written.
+
+        What fails changes nothing, and is warned of: a script that hangs holds up every operation.
+        """
         master = self._lu.cfg.GetMasterNode()
         hpath = constants.HOOKS_NAME_CFGUPDATE
         results = self._Run([master], hpath, constants.HOOKS_PHASE_POST)
         for node, result in results.items():
             if result.fail_msg:
                 logging.warning("Hooks of %s on %s: %s", hpath, node, result.fail_msg)
+                continue
+            for script, output in _FindFailed(result):
+                self._WarnOfScript(node, script, output)
+
+
+def _FindFailed(result: rpc.RpcResult) -> list[tuple[str, str]]:
+    """The scripts that failed, with their output, of the answer of a node; pure."""
+    return [
+        (script, output)
+        for script, status, output in result.payload
+        if status == constants.HKR_FAIL
+    ]

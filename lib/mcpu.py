@@ -105,6 +105,9 @@ class OpExecCbBase:
     def ReportLocks(self, text: str) -> None:
         """What is being waited for, or was got."""
 
+    def ReportStep(self, text: str | None) -> None:
+        """What the unit is at now that may take long; None = nothing special."""
+
     def CheckCancel(self) -> None:
         """Raise L{CancelJob} if the job shall not go on."""
 
@@ -195,7 +198,7 @@ class Processor:
             self._Acquire(locking.LEVEL_CLUSTER, locking.BGL, not lu_class.REQ_BGL)
             try:
                 with cfg.ActingFor(self._ec_id, op.OP_ID):
-                    lu = self._PrepareUnit(lu_class, op)
+                    lu = self._PrepareUnit(lu_class, op, self._MakeContext(lu_class, op))
                     return self._LockAndExecLU(lu, locking.LEVEL_INSTANCE)
             finally:
                 glm.release(locking.LEVEL_CLUSTER)
@@ -213,7 +216,7 @@ class Processor:
 
         @raise errors.GenericError: what the unit raised
         """
-        lu = self._PrepareUnit(self._FindUnit(op), op)
+        lu = self._PrepareUnit(self._FindUnit(op), op, self.context)
         cfg = self.context.cfg
         everything = {
             locking.LEVEL_INSTANCE: cfg.GetInstanceList,
@@ -239,12 +242,20 @@ class Processor:
             raise errors.OpCodeUnknown(f"{op.OP_ID} is not implemented yet")
         return lu_class
 
+    def _MakeContext(self, lu_class: type[base.LogicalUnit], op: opcodes.OpCode) -> base.Context:
+        """What a unit may use: in a dry run nothing that changes anything."""
+        if not op.dry_run:
+            return self.context
+        from .cmdlib import dryrun
+
+        return dryrun.CheckingContext(self.context, lu_class.__name__)
+
     def _PrepareUnit(
-        self, lu_class: type[base.LogicalUnit], op: opcodes.OpCode
+        self, lu_class: type[base.LogicalUnit], op: opcodes.OpCode, context: base.Context
     ) -> base.LogicalUnit:
         # Also for those that come from job files, which nobody has checked yet.
         op.Validate()
-        lu = lu_class(self, op, self.context, self.context.rpc)
+        lu = lu_class(self, op, context, context.rpc)
         lu.ExpandNames()
         if lu.needed_locks is None:
             raise errors.ProgrammerError(
@@ -345,7 +356,7 @@ class Processor:
         results = hooks.RunPhase(constants.HOOKS_PHASE_PRE)
         lu.HooksCallBack(constants.HOOKS_PHASE_PRE, results, self._Feedback, None)
         if lu.op.dry_run:
-            self.LogInfo("dry-run mode requested, not actually executing the operation")
+            self._ReportDryRun(lu, hooks, results)
             return lu.dry_run_result
         try:
             result = self._ProcessResult(lu.Exec(self._Feedback))
@@ -362,6 +373,16 @@ class Processor:
                 lu.op.OP_RESULT,
             )
         return result
+
+    def _ReportDryRun(
+        self, lu: base.LogicalUnit, hooks: hooksmaster.HooksMaster, pre_results: Any
+    ) -> None:
+        """Say what a unit, all of whose checks passed, would do."""
+        from .cmdlib import dryrun
+
+        self.LogInfo("dry-run mode requested, not actually executing the operation")
+        for line in dryrun.FormatReport(lu, hooks, pre_results):
+            self._Feedback(line)
 
     def _ProcessResult(self, result: Any) -> Any:
         """Submit the jobs that a unit returned."""
@@ -395,6 +416,11 @@ class Processor:
         text = message % args if args else message
         logging.info("%s", text)
         self._Feedback(f" - INFO: {text}")
+
+    def ReportStep(self, text: str | None) -> None:
+        """Say what takes long now, for those who ask about the job; None = it is over."""
+        logging.debug("Now %s", text or "back at work")
+        self._cbs.ReportStep(text)
 
     def CheckCancel(self) -> None:
         """Raise L{CancelJob} if the job shall be cancelled."""

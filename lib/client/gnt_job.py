@@ -197,17 +197,18 @@ def FormatOpcode(
 
 
 _INFO_FIELDS: Final = (
-    "id", "status", "received_ts", "start_ts", "end_ts", "ops", "opstatus", "opstart", "opexec",
-    "opend", "opresult", "oplog",
+    "id", "status", "lock_status", "received_ts", "start_ts", "end_ts", "ops", "opstatus",
+    "opstart", "opexec", "opend", "opresult", "oplog",
 )  # fmt: skip
 
 
 def FormatJob(row: Sequence[Any]) -> list[str]:
     """The lines for one job, from the values of its fields."""
-    job_id, status, received, start, end, *per_op = row
+    job_id, status, step, received, start, end, *per_op = row
     total = _Delta(end, received)
     lines = [
         f"Status: {status}",
+        *([f"Now: {step}"] if step else []),
         _FormatTime("Received", received, None)
         if received
         else f"Missing received timestamp ({received})",
@@ -258,13 +259,15 @@ def _Ago(seconds: float) -> str:
 def FormatWaitReason(
     job_id: str, status: str, reason: Mapping[str, Any] | None, now: float
 ) -> list[str]:
-    """Why a job waits, in words.
+    """Why a job waits, or what a running one is at, in words.
 
     @param reason: the field C{wait_reason}: None if it does not wait, else C{text} and C{locks}
     @param now: seconds since the epoch
     """
     if reason is None:
         return [f"Job {job_id} does not wait: its status is {status}"]
+    if status == constants.JOB_STATUS_RUNNING:
+        return [f"Job {job_id} is {reason['text']}"]
     lines = [f"Job {job_id} is {status}: {reason['text']}"]
     for lock in reason["locks"]:
         held = ", ".join(lock["holders"]) or "nobody (any more)"
@@ -277,7 +280,7 @@ def FormatWaitReason(
 
 
 def WhyJob(opts: Any, args: list[str]) -> int:
-    """Say what jobs wait for, and who would have to let go."""
+    """Say what jobs wait for, and who would have to let go; of running ones what takes long."""
     from .. import runtime
 
     rows = jobs.GetClient().QueryJobs(args, ["status", "wait_reason"])

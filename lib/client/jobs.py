@@ -97,14 +97,17 @@ def PrintLogEntry(serial: int, timestamp: Sequence[int], log_type: str, message:
 
 
 class WaitNotices:
-    """Tells the user, once for each, what a job waits for."""
+    """Tells the user, once for each, what a job waits for, or what it is at."""
 
     def __init__(self, job_id: str) -> None:
         self._job_id = job_id
         self._told: set[str] = set()
 
-    def Tell(self, status: str | None) -> None:
+    def Tell(self, status: str | None, cl: JobClient) -> None:
         """Nothing happened to the job for a while."""
+        if status == constants.JOB_STATUS_RUNNING:
+            self._TellStep(cl)
+            return
         if status is None or status in self._told:
             return
         self._told.add(status)
@@ -115,6 +118,14 @@ class WaitNotices:
                 f"Job {self._job_id} is trying to acquire all necessary locks"
                 f" ('gnt-job why {self._job_id}' tells who holds them)"
             )
+
+    def _TellStep(self, cl: JobClient) -> None:
+        """Say which hooks a silent job runs: one that hangs is nobody's guess."""
+        for row in cl.QueryJobs([self._job_id], ["lock_status"]):
+            step = row[0] if row else None
+            if step and step not in self._told:
+                self._told.add(step)
+                console.ToStderr(f"Job {self._job_id} is {step}")
 
 
 def GetJobResults(job_id: str, status: str, opstatus: Sequence[str], opresult: Any) -> list[Any]:
@@ -169,7 +180,7 @@ def _FollowJob(job_id: str, cl: JobClient, feedback_fn: FeedbackFn) -> None:
         if not answer:
             raise errors.JobLost(f"Job with id {job_id} lost")
         if answer == constants.JOB_NOTCHANGED:
-            notices.Tell(status)
+            notices.Tell(status, cl)
             continue
         job_info, entries = answer
         for entry_serial, timestamp, log_type, message in entries or ():

@@ -82,6 +82,10 @@ class _Callbacks(mcpu.OpExecCbBase):
         """What the job waits for, for queries; not a change that wakes waiting clients."""
         self._job.lock_status = text
 
+    def ReportStep(self, text: str | None) -> None:
+        """What the running opcode is at, for queries, in the same place; None = nothing special."""
+        self._job.lock_status = text
+
     def CheckCancel(self) -> None:
         """Raise CancelJob if a client asked for it."""
         with self._queue.mutex:
@@ -284,12 +288,16 @@ class JobExecutor:
 
 
 def DescribeWait(job: QueuedJob, lock_info: list[locking.LockInfo]) -> dict[str, Any] | None:
-    """Why a job that has not started waits, and who would have to let go.
+    """Why a job that has not started waits, and who would have to let go; what a running one is at.
 
     @param lock_info: from the lock manager
     @return: C{text}, the lock status; C{locks}: for each lock that it waits for its name, mode and
-        holders, and since when (seconds since the epoch) it waits; None if it does not wait
+        holders, and since when (seconds since the epoch) it waits; None if it does not wait, and
+        does nothing that it reports (hooks)
     """
+    step = job.lock_status
+    if job.CalcStatus() == constants.JOB_STATUS_RUNNING and step is not None:
+        return {"text": step, "locks": []}
     if job.CalcStatus() not in (constants.JOB_STATUS_QUEUED, constants.JOB_STATUS_WAITLOCK):
         return None
     label = f"Job {job.id}/"

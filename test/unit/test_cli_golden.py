@@ -874,6 +874,25 @@ class TestJob:
         fields = "        disks: \n        nics: {'ip': 'x'}\n        start: True\n"
         assert out == f"{before}      Input fields:\n{fields}{after}"
 
+    def test_info_and_why_of_a_job_at_its_hooks(self, shell):
+        step = "running pre hooks of node-add on node1, node2 (each script may take 9 s)"
+        shell.cl.jobs["5"] = fake.FakeJob(
+            "5",
+            [{"OP_ID": "OP_NODE_ADD"}],
+            [None],
+            status="running",
+            lock_status=step,
+            wait_reason={"text": step, "locks": []},
+            received_ts=None,
+            start_ts=None,
+            end_ts=None,
+            opstart=[None],
+            opexec=[None],
+            opend=[None],
+        )
+        assert f"  Status: running\n  Now: {step}\n" in shell.Run("gnt-job info 5")[0]
+        assert shell.Run("gnt-job why 5") == (f"Job 5 is {step}\n", "", 0)
+
     def test_info_of_a_failed_job_and_of_none(self, shell):
         error = errors.OpPrereqError("Node 'nosuch.example.com' not known", "unknown_entity")
         shell.cl.jobs["9"] = fake.FakeJob(

@@ -60,6 +60,13 @@ class TestPolling:
         jobs.PollJob("7", cl, lambda serial, *_: seen.append(serial))
         assert seen == [1, 2]
 
+    def test_hooks_that_take_long_are_told_once(self, capsys):
+        steps = [("running", []), "nochange", "nochange", ("success", [])]
+        step = "running pre hooks of node-add on node1 (each script may take 300 s)"
+        job = fake.FakeJob("7", [_OP], [None], steps=steps, lock_status=step)
+        jobs.PollJob("7", _Client(job))
+        assert capsys.readouterr().err == f"Job 7 is {step}\n"
+
     def test_what_it_waits_for_is_told_once_each(self, capsys):
         steps = [
             ("queued", []),

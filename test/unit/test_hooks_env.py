@@ -19,6 +19,7 @@ DIR = f"/srv/ganeti/file-storage/{NAME}"
 COMMON = {
     "PATH": "/sbin:/bin:/usr/sbin:/usr/bin",
     "GANETI_HOOKS_VERSION": "2",
+    "GANETI_HOOKS_TIMEOUT": "300",
     "GANETI_DATA_DIR": pathutils.DATA_DIR,
     "GANETI_CLUSTER": config_fake.CLUSTER_NAME,
     "GANETI_MASTER": MASTER,

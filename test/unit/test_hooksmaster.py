@@ -29,6 +29,8 @@ class FakeUnit:
         self.cfg = FakeConfig()
         self.warnings = []
         self.asked = 0
+        self.steps = []
+        self.proc = types.SimpleNamespace(ReportStep=self.steps.append)
 
     def BuildHooksEnv(self):
         self.asked += 1
@@ -77,7 +79,7 @@ class TestEnvironment:
     def test_all(self):
         runner = Runner()
         unit = FakeUnit()
-        master = hooksmaster.HooksMaster(runner, unit)
+        master = hooksmaster.HooksMaster(runner, unit, lambda: 77)
         master.RunPhase(PRE)
         master.RunPhase(POST)
         pre, post = runner.calls
@@ -88,6 +90,7 @@ class TestEnvironment:
             "GANETI_HOOKS_VERSION": "2",
             "GANETI_HOOKS_PHASE": "pre",
             "GANETI_HOOKS_PATH": "instance-start",
+            "GANETI_HOOKS_TIMEOUT": "77",
             "GANETI_OP_CODE": "OP_INSTANCE_STARTUP",
             "GANETI_OBJECT_TYPE": "INSTANCE",
             "GANETI_DATA_DIR": pre.env["GANETI_DATA_DIR"],
@@ -112,6 +115,14 @@ class TestEnvironment:
             "post",
         )
         assert call.env["GANETI_OP_TARGET"] == "inst1"
+
+    def test_time_out_is_asked_for_at_each_use(self):
+        runner = Runner()
+        limits = iter([10, 20])
+        master = hooksmaster.HooksMaster(runner, FakeUnit(), lambda: next(limits))
+        master.RunPhase(PRE)
+        master.RunPhase(POST)
+        assert [call.env["GANETI_HOOKS_TIMEOUT"] for call in runner.calls] == ["10", "20"]
 
     def test_unit_without_hooks(self):
         runner = Runner()
@@ -146,6 +157,12 @@ class TestResults:
             "On n1 script p/mute failed, output: (no output)",
         ]
 
+    def test_config_update_failure_warns(self):
+        unit = FakeUnit()
+        runner = Runner({"node1.example.com": [*OTHERS, FAIL]})
+        hooksmaster.HooksMaster(runner, unit).RunConfigUpdate()
+        assert unit.warnings == ["On node1.example.com script p/bad failed, output: output"]
+
     @pytest.mark.parametrize("phase", [PRE, POST])
     def test_unreachable_never_aborts(self, phase):
         _, warnings = self._Run(phase, {"n1": "timeout", "n2": None})
@@ -163,3 +180,29 @@ class TestResults:
         assert master.RunPhase(POST, nodes=[]) is None
         master.RunPhase(POST, nodes=["n9"])
         assert runner.calls[0].nodes == ["n9"]
+
+
+class TestSteps:
+    """A running job says that it is at its hooks, and where they run."""
+
+    def test_step(self):
+        unit = FakeUnit()
+        seen = []
+
+        def Call(*args):
+            seen.extend(unit.steps)
+            return Runner()(*args)
+
+        hooksmaster.HooksMaster(Call, unit, lambda: 9).RunPhase(PRE)
+        text = "running pre hooks of instance-start on n1, n2 (each script may take 9 s)"
+        assert seen == [text]
+        assert unit.steps == [text, None]
+
+    def test_over_also_after_an_error(self):
+        def Call(*args):
+            raise errors.OpExecError("x")
+
+        unit = FakeUnit()
+        with pytest.raises(errors.OpExecError):
+            hooksmaster.HooksMaster(Call, unit).RunPhase(PRE)
+        assert unit.steps[-1] is None
