@@ -314,7 +314,8 @@ def _RunPart(
         result = RunCmd(
             [path], env=env, reset_env=reset_env, timeout=timeout, max_output=limits.max_output
         )
-    except (OSError, errors.OpExecError) as err:
+    except (OSError, errors.OpExecError, ValueError) as err:
+        # ValueError: no process can have this environment (a zero byte, half a surrogate pair).
         return constants.RUNPARTS_ERR, str(err)
     return constants.RUNPARTS_RUN, result
 

@@ -510,6 +510,13 @@ class TestHooks:
         assert output.startswith("started\\nthe script was over (exit code 0), but a process")
         assert output.endswith("ended after 1 s (time-out)")
 
+    @pytest.mark.parametrize("value", ["a\0b", "\ud800"], ids=ascii)
+    def test_environment_that_no_process_can_have(self, base, value):
+        """Not a failure of the call, which would keep nobody from working."""
+        self._Script(base, "10", "#!/bin/sh\n")
+        ((_, status, output),) = self._Run(base, env={"GANETI_INSTANCE_HV_kernel_args": value})
+        assert (status, bool(output)) == (constants.HKR_FAIL, True)
+
     def test_directory_takes_too_long(self, base):
         limits = process.PartLimits(timeout=100, total=300)
         cut = process.RunResult("x", None, 15, stdout="a\n", timeout=40)

@@ -91,6 +91,7 @@ class Log(mcpu.OpExecCbBase):
     def __init__(self, cancel_at=None):
         self.events = []
         self.locks = []
+        self.steps = []
         self.cancel_at = cancel_at
 
     def NotifyStart(self):
@@ -101,6 +102,9 @@ class Log(mcpu.OpExecCbBase):
 
     def ReportLocks(self, text):
         self.locks.append(text)
+
+    def ReportStep(self, text):
+        self.steps.append(text.split(" (")[0] if text else None)
 
     def CheckCancel(self):
         if self.cancel_at is not None and len(self.locks) >= self.cancel_at:
@@ -226,6 +230,12 @@ class TestSequence:
             "callback post",
         ]
         assert log.events == ["start", ("working",)]
+        assert log.steps == [
+            f"running pre hooks of probe on {NODE1}",
+            None,
+            f"running post hooks of probe on {NODE1}",
+            None,
+        ]
         assert [text.split("/")[0] for text in log.locks] == ["waiting", "acquired"] * 3
         assert log.locks[1] == "acquired/cluster/BGL/shared"
         assert log.locks[3] == f"acquired/instance/{INST1}/exclusive"
