@@ -56,34 +56,38 @@ def ManyClients(place: Place, setting: Setting | None) -> Mapping[str, float]:
     with Ready(place, setting) as (cluster, client):
         master = cluster.Master()
         memory, threads = Pss(master.pid), master.num_threads()
-        job_id = client.SubmitJob([NoOp(3600)])
+        # Long enough for all to be connected and quiet.
+        job_id = client.SubmitJob([NoOp(place.Rounds(10, 2))])
         known = client.QueryJobs([job_id], ["status"])[0]
         while known != [constants.JOB_STATUS_RUNNING]:
             known = client.WaitForJobChange(job_id, ["status"], known, None)[0]
-        waiters = [_Wait(cluster, job_id, known) for _ in range(count)]
+        waiters: list[luxi_client.Transport] = []
         try:
-            Settle(cluster)
+            while len(waiters) < count:
+                waiters.append(_Wait(cluster, job_id, known))
+            Settle(cluster, limit=2)
             more_memory = Pss(master.pid) - memory
             more_threads = master.num_threads() - threads
-            start = time.perf_counter()
-            client.CancelJob(job_id)
+            if client.QueryJobs([job_id], ["status"])[0] != known:
+                raise RuntimeError(f"{count} clients could not connect while the job ran")
             for waiter in waiters:
                 waiter.Recv()
-            woken = time.perf_counter() - start
+            now = time.time()
         finally:
             for waiter in waiters:
                 waiter.Close()
+        seconds, microseconds = client.QueryJobs([job_id], ["end_ts"])[0][0]
     return {
         "memory": more_memory,
         "memory before": memory,
         "threads": more_threads,
         "threads before": threads,
-        "woken": woken * 1e3,
+        "woken": (now - seconds - microseconds / 1e6) * 1e3,
         "count": count,
     }
 
 
-def _Wait(cluster: Cluster, job_id: str, known: Any) -> Any:
+def _Wait(cluster: Cluster, job_id: str, known: Any) -> luxi_client.Transport:
     """A connection on which that question was asked; the answer is still to come."""
     transport = luxi_client.Transport(cluster.socket)
     args = [job_id, ["status"], known, None, luxi_client.WFJC_TIMEOUT]
@@ -118,9 +122,10 @@ def Listing(place: Place, setting: Setting | None) -> Mapping[str, float]:
 def _IdleInterpreter(place: Place, _: Mapping[str, float]) -> float:
     with floors.SleepingInterpreter() as pid:
         process = psutil.Process(pid)
-        before = sum(process.cpu_times()[:2])
+        before: float = sum(process.cpu_times()[:2])
         time.sleep(1)
-        return (sum(process.cpu_times()[:2]) - before) * 100
+        after: float = sum(process.cpu_times()[:2])
+        return (after - before) * 100
 
 
 def _Interpreter(place: Place, _: Mapping[str, float]) -> float:
