@@ -18,6 +18,7 @@ import errno
 import fcntl
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
@@ -30,6 +31,7 @@ _T = TypeVar("_T")
 
 #: Ids below belong to the system on the usual distributions; worth a warning, not an error.
 _FIRST_USER_UID: Final = 1000
+_NUMBER: Final = re.compile(r"\s*[0-9]+\s*")
 #: Ids that no process of ours can have to itself.
 _IMPOSSIBLE_UIDS: Final = {
     0: "it is root's, who always runs something",
@@ -46,30 +48,31 @@ def ParseUidPool(value: str, separator: str = ",") -> list[UidRange]:
     @param value: ids and C{low-high} ranges; empty elements are skipped
     @param separator: comma on the command line, newline in ssconf
     @return: sorted pairs, as written: nothing is merged
-    @raise errors.OpPrereqError: something is no number or has several dashes
+    @raise errors.OpPrereqError: something is no number, lacks a boundary or has several dashes;
+        names the element
     """
-    ranges = []
-    for element in value.split(separator):
-        if not element.strip():
-            continue
-        bounds = element.split("-")
-        if len(bounds) > 2:
-            raise errors.OpPrereqError(
-                f"User-id range {element!r} has more than one dash; write low-high",
-                errors.ECODE_INVAL,
+    elements = value.split(separator)
+    return sorted(_ParseRange(element) for element in elements if element.strip())
+
+
+def _ParseRange(element: str) -> UidRange:
+    bounds = element.split("-")
+    if len(bounds) > 2:
+        raise _Invalid(f"User-id range {element!r} has more than one dash; write low-high")
+    for bound, which in ((bounds[0], "lower"), (bounds[-1], "higher")):
+        if not bound.strip():
+            raise _Invalid(
+                f"User-id range {element!r} lacks its {which} boundary; write low-high"
+                " (ids are never negative)"
             )
-        low, high = _ParseBound(bounds[0], element), _ParseBound(bounds[-1], element)
-        ranges.append((low, high))
-    return sorted(ranges)
+        # Not all that int() takes: 1_000 or digits of other scripts are hardly meant.
+        if not _NUMBER.fullmatch(bound):
+            raise _Invalid(f"User-id {bound!r} in {element!r} is not a number")
+    return int(bounds[0]), int(bounds[-1])
 
 
-def _ParseBound(bound: str, element: str) -> int:
-    try:
-        return int(bound)
-    except ValueError:
-        raise errors.OpPrereqError(
-            f"User-id {bound!r} in {element!r} is not a number", errors.ECODE_INVAL
-        ) from None
+def _Invalid(message: str) -> errors.OpPrereqError:
+    return errors.OpPrereqError(message, errors.ECODE_INVAL)
 
 
 def FormatUidPool(pool: Iterable[Sequence[int]], separator: str = ", ", roman: bool = False) -> str:
@@ -86,51 +89,53 @@ def FormatUidPool(pool: Iterable[Sequence[int]], separator: str = ", ", roman: b
 def CheckUidPool(pool: Iterable[Sequence[int]]) -> None:
     """Refuse ranges that can not be.
 
-    @raise errors.OpPrereqError: a range is turned round or outside of the possible ids
+    @raise errors.OpPrereqError: a range is turned round or outside of the possible ids, or two
+        overlap; names them
     """
-    for low, high in pool:
+    ranges = [(low, high) for low, high in pool]
+    for low, high in ranges:
         shown = FormatUidPool([(low, high)])
         if low > high:
-            raise errors.OpPrereqError(
-                f"User-id range {shown}: the lower boundary {low} is above the higher one {high}",
-                errors.ECODE_INVAL,
+            raise _Invalid(
+                f"User-id range {shown}: the lower boundary {low} is above the higher one {high}"
             )
         if low < constants.UIDPOOL_UID_MIN:
-            raise errors.OpPrereqError(
-                f"User-id range {shown}: {low} is below the minimum {constants.UIDPOOL_UID_MIN}",
-                errors.ECODE_INVAL,
+            raise _Invalid(
+                f"User-id range {shown}: {low} is below the minimum {constants.UIDPOOL_UID_MIN}"
             )
         if high > constants.UIDPOOL_UID_MAX:
-            raise errors.OpPrereqError(
-                f"User-id range {shown}: {high} is above the maximum {constants.UIDPOOL_UID_MAX}",
-                errors.ECODE_INVAL,
+            raise _Invalid(
+                f"User-id range {shown}: {high} is above the maximum {constants.UIDPOOL_UID_MAX}"
             )
         for uid, reason in _IMPOSSIBLE_UIDS.items():
             if low <= uid <= high:
-                raise errors.OpPrereqError(
-                    f"User-id range {shown} must not have the id {uid}: {reason}",
-                    errors.ECODE_INVAL,
-                )
+                raise _Invalid(f"User-id range {shown} must not have the id {uid}: {reason}")
+    CheckUidOverlap(ranges)
+
+
+def CheckUidOverlap(pool: Iterable[Sequence[int]]) -> None:
+    """Refuse ranges that share ids; the very same range twice is only once too often.
+
+    @raise errors.OpPrereqError: names the two
+    """
+    ranges = sorted({(low, high) for low, high in pool})
+    for before, after in zip(ranges, ranges[1:], strict=False):
+        if after[0] <= before[1]:
+            one, other = FormatUidPool([before]), FormatUidPool([after])
+            raise _Invalid(f"The user-id ranges {one} and {other} overlap")
 
 
 def DescribeUidPoolRisks(pool: Iterable[Sequence[int]]) -> list[str]:
-    """What is allowed in a pool but hardly meant: system ids, ranges that overlap.
+    """What is allowed in a pool but hardly meant: ids of the system.
 
     @return: sentences to show as warnings
     """
-    ranges = sorted((low, high) for low, high in pool)
-    risks = [
+    return [
         f"User-id range {FormatUidPool([item])} has ids below {_FIRST_USER_UID}, which usually"
         " belong to the system"
-        for item in ranges
+        for item in sorted((low, high) for low, high in pool)
         if item[0] < _FIRST_USER_UID
     ]
-    for before, after in zip(ranges, ranges[1:], strict=False):
-        if after[0] <= before[1]:
-            risks.append(
-                f"User-id ranges {FormatUidPool([before])} and {FormatUidPool([after])} overlap"
-            )
-    return risks
 
 
 def AddToUidPool(pool: list[UidRange], add: Iterable[Sequence[int]]) -> None:

@@ -65,6 +65,8 @@ def InitCluster(opts: Any, args: list[str]) -> int:
     file_storage_dir = opts.file_storage_dir or pathutils.DEFAULT_FILE_STORAGE_DIR
     pool = uidpool.ParseUidPool(opts.uid_pool or "")
     uidpool.CheckUidPool(pool)
+    for risk in uidpool.DescribeUidPoolRisks(pool):
+        console.ToStderr(f"Warning: {risk}")
     params = bootstrap.InitParams(
         cluster_name=args[0],
         mac_prefix=opts.mac_prefix,

@@ -171,11 +171,10 @@ def ComputeUidPool(
     pool = sorted({*pool, *(tuple(pair) for pair in add or ())})
     for pair in remove or ():
         if tuple(pair) not in pool:
-            raise _Invalid(f"remove_uids: the range {pair[0]}-{pair[1]} is not in the pool")
+            shown = uidpool.FormatUidPool([pair])
+            raise _Invalid(f"remove_uids: the range {shown} is not in the pool")
         pool.remove(tuple(pair))
-    for (low, high), (next_low, next_high) in zip(pool, pool[1:], strict=False):
-        if next_low <= high:
-            raise _Invalid(f"The user-id ranges {low}-{high} and {next_low}-{next_high} overlap")
+    uidpool.CheckUidOverlap(pool)
     return [list(pair) for pair in pool]
 
 
@@ -454,6 +453,10 @@ class LUClusterSetParams(base.LogicalUnit):
         vg_name = self.op.vg_name
         if vg_name is not None and (vg_name or None) == self.cfg.GetVGName():
             feedback_fn("Cluster LVM configuration already in desired state, not changing")
+        for risk in uidpool.DescribeUidPoolRisks(
+            [*(self.op.uid_pool or ()), *(self.op.add_uids or ())]
+        ):
+            self.LogWarning("%s", risk)
         if self.op.candidate_pool_size is not None:
             # Before saving, which checks the size of the pool.
             candidates.AdjustCandidatePool(self, pool_size=self.op.candidate_pool_size)

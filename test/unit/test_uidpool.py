@@ -39,11 +39,49 @@ class TestPoolAsText:
     def test_parse(self, text, separator, pool):
         assert uidpool.ParseUidPool(text, separator=separator) == pool
 
-    @pytest.mark.parametrize("text", ["5-", "-5", "a", "1-2-3", "1,x-2"])
-    def test_parse_refuses(self, text):
+    @pytest.mark.parametrize(
+        ("text", "names"),
+        [
+            ("5-", "'5-' lacks its higher"), ("-5", "'-5' lacks its lower"),
+            ("1,-", "'-' lacks its lower"), ("1, - 5", "' - 5' lacks its lower"),
+            ("a", "'a' in 'a' is not"), ("7,1-2-3", "'1-2-3' has more than one dash"),
+            ("5--10", "'5--10' has more"), ("1,x-2", "'x' in 'x-2'"), ("1-2,3 4", "'3 4' in '3 4'"),
+            ("1_000", "'1_000'"), ("+5", "'+5'"), ("\u0661", "'\u0661'"), ("1;2", "'1;2'"),
+            ("1.5", "'1.5'"), ("1-2 3", "'2 3' in '1-2 3'"),
+        ],
+    )  # fmt: skip
+    def test_parse_refuses_and_names_the_part(self, text, names):
         with pytest.raises(errors.OpPrereqError) as info:
             uidpool.ParseUidPool(text)
         assert info.value.args[1] == errors.ECODE_INVAL
+        assert names in info.value.args[0]
+
+    @pytest.mark.parametrize(
+        ("text", "names"),
+        [
+            ("5000,200-100", "range 200-100: the lower boundary 200 is above the higher one 100"),
+            ("1-10,7-20", "ranges 1-10 and 7-20 overlap"),
+            ("1-100,10-20,500", "ranges 1-100 and 10-20 overlap"),
+            ("1-10,10", "ranges 1-10 and 10 overlap"),
+            ("5,1000-4294967295", "range 1000-4294967295 must not have the id 4294967295"),
+            ("4294967296", "range 4294967296: 4294967296 is above the maximum"),
+            ("0-5", "range 0-5 must not have the id 0"),
+        ],
+    )
+    def test_check_names_the_part(self, text, names):
+        with pytest.raises(errors.OpPrereqError) as info:
+            uidpool.CheckUidPool(uidpool.ParseUidPool(text))
+        assert info.value.args[1] == errors.ECODE_INVAL
+        assert names in info.value.args[0]
+
+    def test_check_negative(self):
+        """From programs: on the command line a dash is the middle of a range."""
+        with pytest.raises(errors.OpPrereqError, match="-5-10: -5 is below the minimum 0"):
+            uidpool.CheckUidPool([[-5, 10]])
+
+    @pytest.mark.parametrize("text", ["1-10,11-20", "4294967294", "7,7", "20,1-19", "1000-1000"])
+    def test_check_takes(self, text):
+        uidpool.CheckUidPool(uidpool.ParseUidPool(text))
 
     @pytest.mark.parametrize(
         ("separator", "text"), [(", ", "1-100, 200"), (":", "1-100:200"), ("\n", "1-100\n200")]
@@ -74,7 +112,8 @@ class TestPoolAsText:
 
     def test_risks(self):
         assert uidpool.DescribeUidPoolRisks([(1000, 1010), [1011, 1011]]) == []
-        assert len(uidpool.DescribeUidPoolRisks([(999, 1000), (1000, 1010)])) == 2
+        (risk,) = uidpool.DescribeUidPoolRisks([(999, 1000), (1001, 1010)])
+        assert "999-1000" in risk
 
 
 class TestPoolChanges:
