@@ -39,11 +39,13 @@ from .instance import (
     StartInstance,
 )
 from .jobqueue import (
+    FinishQueue,
     InitQueue,
     JobQueuePurge,
     JobQueueRename,
     JobQueueSetDrainFlag,
     JobQueueUpdate,
+    JobQueueUpdateMany,
 )
 from .master import DemoteFromMC, GetMasterInfo, StartMaster, StopMaster
 from .node import (
@@ -97,6 +99,7 @@ __all__ = [
     "GetNodeInfo",
     "HooksRunner",
     "IAllocatorRunner",
+    "FinishQueue",
     "InitQueue",
     "InstanceOsAdd",
     "InstanceReboot",
@@ -105,6 +108,7 @@ __all__ = [
     "JobQueueRename",
     "JobQueueSetDrainFlag",
     "JobQueueUpdate",
+    "JobQueueUpdateMany",
     "LeaveCluster",
     "ListVolumeGroups",
     "MigrateInstance",

@@ -9,12 +9,14 @@ file is looked at only ten times a second.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from .. import errors, jstore, pathutils, rpc, runtime
+from ..jstore import files, journal
 from ..utils import io
 from .base import Fail
 from .cleaning import CleanDirectory
@@ -26,13 +28,18 @@ _OUR_TURN: Final = runtime.DEFAULT.threads.Lock()
 
 
 def IsQueueFile(path: str, queue_dir: str = pathutils.QUEUE_DIR) -> bool:
-    """Does the path lie in the queue directory, whatever C{..} and links say?"""
+    """Does the path lie in the queue directory, whatever C{..} and links say?
+
+    Its journal is nobody's to write but our own.
+    """
     if "\0" in path or not io.IsNormAbsPath(path):
         return False
     real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     root = os.path.realpath(queue_dir)
+    journal_dir = os.path.join(root, os.path.basename(pathutils.JOB_QUEUE_JOURNAL_DIR))
     return (
         path != queue_dir
+        and os.path.commonpath([real, journal_dir]) != journal_dir
         and os.path.commonpath([path, queue_dir]) == queue_dir
         and os.path.commonpath([real, root]) == root
     )
@@ -51,6 +58,17 @@ def InitQueue() -> None:
     @raise OSError: the file system refuses
     """
     jstore.InitAndVerifyQueue(must_lock=False).Close()
+
+
+@functools.cache
+def _GetFiles() -> files.QueueFiles:
+    return files.QueueFiles(turn=lambda: _QueueLock(LOCK_TIMEOUT))
+
+
+def FinishQueue() -> None:
+    """The daemon ends: bring the files up to date, unless the queue is somebody else's by now."""
+    _GetFiles().Shutdown()
+    _GetFiles.cache_clear()
 
 
 @contextlib.contextmanager
@@ -75,23 +93,27 @@ def _QueueLock(timeout: float) -> Iterator[None]:
         _OUR_TURN.release()
 
 
-def JobQueueUpdate(
-    path: str, encoded: Sequence[Any], rt: runtime.Runtime = runtime.DEFAULT
-) -> None:
-    """Write a file of the queue; it is on the disk when this returns.
+def JobQueueUpdate(path: str, encoded: Sequence[Any]) -> None:
+    """Write a file of the queue; it is durable when this returns.
 
     @param encoded: see L{rpc.EncodeData}
     @raise errors.LockError: another process keeps the queue for too long
     @raise RPCFail: the path lies elsewhere, or the content is not encoded as it must be
     """
-    _CheckQueueFile(path)
-    content = _Decode(encoded)
+    JobQueueUpdateMany([(path, encoded)])
+
+
+def JobQueueUpdateMany(files: Sequence[tuple[str, Sequence[Any]]]) -> None:
+    """As L{JobQueueUpdate}, for files that are written all or none.
+
+    @param files: pairs of path and encoded content
+    """
+    changes = []
+    for path, encoded in files:
+        _CheckQueueFile(path)
+        changes.append(journal.Update(path, _Decode(encoded)))
     with _QueueLock(LOCK_TIMEOUT):
-        directory = os.path.dirname(path)
-        if directory != pathutils.QUEUE_DIR:
-            # A job that was archived before its copy came here.
-            rt.files.mkdir(directory, 0o750)
-        rt.files.write(path, content)
+        _GetFiles().Change(changes)
 
 
 def _Decode(encoded: Sequence[Any]) -> bytes:
@@ -101,26 +123,21 @@ def _Decode(encoded: Sequence[Any]) -> bytes:
         Fail(str(err))
 
 
-def JobQueueRename(
-    renames: Sequence[Sequence[str]], rt: runtime.Runtime = runtime.DEFAULT
-) -> list[None]:
+def JobQueueRename(renames: Sequence[Sequence[str]]) -> list[None]:
     """Rename files of the queue, making the directories of their new names.
 
     What was renamed already, or never came here, is fine: so an error means that asking again may
     help, and one missing file does not keep the others from being renamed.
 
     @raise errors.LockError: another process keeps the queue for too long
-    @raise RPCFail: a path lies elsewhere
+    @raise RPCFail: a path lies elsewhere, or a file can't be renamed
     """
-    for old, new in renames:
-        _CheckQueueFile(old)
-        _CheckQueueFile(new)
+    for path in (path for pair in renames for path in pair):
+        _CheckQueueFile(path)
     with _QueueLock(LOCK_TIMEOUT):
-        for old, new in renames:
-            if rt.files.exists(old):
-                rt.files.rename(old, new, mkdir=True)
-            elif not rt.files.exists(new):
-                logging.debug("There is no job file %s to be renamed to %s", old, new)
+        failed = _GetFiles().Change([journal.Rename(old, new) for old, new in renames])
+    if failed:
+        Fail("; ".join(failed.values()))
     return [None] * len(renames)
 
 
@@ -131,9 +148,13 @@ def JobQueuePurge() -> None:
     """
     if not os.path.isdir(pathutils.QUEUE_DIR):
         return
-    with _QueueLock(LOCK_TIMEOUT):
+
+    def _Remove() -> None:
         CleanDirectory(pathutils.QUEUE_DIR, exclude=[pathutils.JOB_QUEUE_LOCK_FILE])
         CleanDirectory(pathutils.JOB_QUEUE_ARCHIVE_DIR)
+
+    with _QueueLock(LOCK_TIMEOUT):
+        _GetFiles().Clear(_Remove)
 
 
 def JobQueueSetDrainFlag(flag: bool, rt: runtime.Runtime = runtime.DEFAULT) -> None:

@@ -6,17 +6,19 @@ go to nodes in memory. Which delays were executed is in C{master.rpc.executed}.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from .. import config, locking, objects, pathutils, rpc
 from ..config import fake as config_fake
-from ..runtime import Runtime
+from ..jstore import journal
+from ..runtime import Runtime, Tail
 from ..runtime.fake import MemoryFiles
 from .queue import JobQueue
 
 #: Calls of the threads that copy the queue.
-_COPIES: Final = frozenset(("jobqueue_update", "jobqueue_rename"))
+_COPIES: Final = frozenset(("jobqueue_update_many", "jobqueue_rename"))
 
 
 class FakeRpc:
@@ -54,18 +56,16 @@ class FakeRpc:
             return rpc.RpcResult("Connection timed out", failed=True, call=call, node=name)
         return rpc.RpcResult([True, payload], call=call, node=name)
 
-    def call_jobqueue_update(
+    def call_jobqueue_update_many(
         self,
         node_list: Sequence[str],
         address_list: Sequence[str] | None,
-        file_name: str,
-        content: str | bytes,
+        files: Sequence[tuple[str, bytes]],
     ) -> dict[str, rpc.RpcResult]:
-        results = {name: self._Answer("jobqueue_update", name) for name in node_list}
-        data = content.encode("utf-8") if isinstance(content, str) else content
+        results = {name: self._Answer("jobqueue_update_many", name) for name in node_list}
         for name, result in results.items():
             if not result.fail_msg:
-                self.files.setdefault(name, {})[file_name] = data
+                self.files.setdefault(name, {}).update(files)
         return results
 
     def call_jobqueue_rename(
@@ -177,10 +177,19 @@ def NewMaster(
         config_fake.AddInstance(cfg, name, config_fake.NodeName(1))
     rt.files.mkdir(pathutils.QUEUE_DIR)
     rt.files.mkdir(pathutils.JOB_QUEUE_ARCHIVE_DIR)
+    rt.files.mkdir(pathutils.JOB_QUEUE_JOURNAL_DIR)
     master = FakeMaster(rt, cfg, rpc_ or FakeRpc(), num_workers)
     if start:
         master.jobqueue.Start()
     return master
+
+
+def AfterPowerFailure(rt: Runtime) -> MemoryFiles:
+    """What files a queue would be opened with after a power failure now; nothing really happens."""
+    assert isinstance(rt.files, MemoryFiles)
+    files = rt.files.AfterCrash()
+    journal.Recover(dataclasses.replace(rt, files=files))
+    return files
 
 
 class Crash(BaseException):
@@ -224,6 +233,10 @@ class CrashingFiles(MemoryFiles):
         self._Count()
         for path, _ in items:
             self.MakeDurable(path)
+
+    def append(self, log: Tail) -> None:
+        self._Count()
+        super().append(log)
 
     def rename(self, old: str, new: str, mkdir: bool = False, durable: bool = True) -> None:
         self._Count()

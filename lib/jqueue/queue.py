@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import constants, errors, jstore, opcodes, pathutils, serializer, workerpool
+from ..jstore.journal import Change, Rename, Update
 from ..utils import filelock
 from . import depends, executor, replication, store, watch
 from .job import IsValidField, QueuedJob
@@ -158,7 +159,7 @@ class JobQueue:
         again if that node became the master.
         """
         with self.mutex:
-            ended: dict[str, store.Source | replication.Rename] = {
+            ended: dict[str, store.Source | Rename] = {
                 jstore.GetJobPath(job_id): self._Source(job)
                 for job_id, job in self._jobs.items()
                 if job.final
@@ -166,7 +167,7 @@ class JobQueue:
         for job_id in jstore.ListArchivedJobIds(_ARCHIVES_TOLD, self._rt):
             path = jstore.GetJobPath(job_id)
             if job_id not in self._jobs:
-                ended[path] = replication.Rename(path, jstore.GetArchivedJobPath(job_id))
+                ended[path] = Rename(path, jstore.GetArchivedJobPath(job_id))
         return ended
 
     def Start(self) -> None:
@@ -201,15 +202,20 @@ class JobQueue:
         return (jstore.GetArchivedJobPath if job.archived else jstore.GetJobPath)(job.id)
 
     def _WriteSerial(self) -> None:
-        # Loosely: the jobs tell the last id, too (_FindLastId).
-        self._store.WriteLazily(pathutils.JOB_QUEUE_SERIAL_FILE, self._SerialSource, loosely=True)
+        # Not waited for: the jobs tell the last id, too (_FindLastId).
+        self._store.WriteLazily(pathutils.JOB_QUEUE_SERIAL_FILE, self._SerialSource)
 
-    def Persist(self, job: QueuedJob) -> store.Ticket:
-        """Write the state of a job, synced and copied."""
+    def Persist(self, job: QueuedJob, new: bool = False) -> store.Ticket:
+        """Write the state of a job, synced and copied.
+
+        @param new: it is refused, and so nothing is tried again, if that fails
+        """
         # Where it goes and when, in one step: once the store was asked to archive the job's file,
         # no write may bring that back.
         with self.mutex:
-            return self._store.WriteDurably([(self._PathUnlocked(job), self._Source(job))])
+            return self._store.WriteDurably(
+                [(self._PathUnlocked(job), self._Source(job))], keep=not new
+            )
 
     def PersistLazily(self, job: QueuedJob) -> None:
         """Write the state of a job, some time soon."""
@@ -353,7 +359,7 @@ class JobQueue:
                 submission.Finish()
 
         try:
-            tickets = [(index, job, self.Persist(job)) for index, job in accepted]
+            tickets = [(index, job, self.Persist(job, new=True)) for index, job in accepted]
         except errors.JobQueueError as err:
             with self.mutex:
                 for index, job in accepted:
@@ -628,16 +634,16 @@ class JobQueue:
 
     # Copies on other nodes
 
-    def _GetUpdates(self, include_final: bool) -> list[replication.Change]:
+    def _GetUpdates(self, include_final: bool) -> list[Change]:
         """All that a node needs to know of the queue."""
         with self.mutex:
-            updates: list[replication.Change] = [
-                replication.Update(jstore.GetJobPath(job_id), job.Serialize())
+            updates: list[Change] = [
+                Update(jstore.GetJobPath(job_id), job.Serialize())
                 for job_id, job in sorted({**self._jobs, **self._arriving}.items())
                 if include_final or not job.final
             ]
             serial = jstore.FormatNumber(self._last_id)
-        return [*updates, replication.Update(pathutils.JOB_QUEUE_SERIAL_FILE, serial)]
+        return [*updates, Update(pathutils.JOB_QUEUE_SERIAL_FILE, serial)]
 
     def AddNode(self, node: objects.Node) -> None:
         """A node was added, added again, promoted or demoted: bring its copy in line.

@@ -17,16 +17,18 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from .. import runtime
+from ..jstore.journal import Change, Rename, Update
 
 #: Seconds after which a change is considered safe although a candidate is still being asked.
 _PATIENCE: Final = 5.0
 #: Files sent, and files renamed, at once while nothing else is to be done.
 _BACKGROUND_UPDATES: Final = 10
 _BACKGROUND_RENAMES: Final = 500
+#: Bytes of files that one call sends.
+_CALL_BYTES: Final = 4 * 1024 * 1024
 #: Seconds between attempts to reach a candidate: first, and longest.
 _RETRY_FIRST: Final = 1.0
 _RETRY_LONGEST: Final = 10.0
@@ -35,14 +37,13 @@ _RETRY_LONGEST: Final = 10.0
 class QueueRpc(Protocol):
     """The node calls used here: a part of C{rpc.RpcRunner}, all of them static."""
 
-    def call_jobqueue_update(
+    def call_jobqueue_update_many(
         self,
         node_list: Sequence[str],
         address_list: Sequence[str] | None,
-        file_name: str,
-        content: str | bytes,
+        files: Sequence[tuple[str, bytes]],
     ) -> dict[str, Any]:
-        """Write a file of the job queue on other nodes."""
+        """Write files of the job queue on other nodes."""
 
     def call_jobqueue_rename(
         self,
@@ -53,26 +54,23 @@ class QueueRpc(Protocol):
         """Rename files of the job queue on other nodes."""
 
 
-@dataclass(frozen=True)
-class Update:
-    """A file has this content now."""
-
-    path: str
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Rename:
-    """A file has another name now."""
-
-    path: str
-    new: str
-
-
-Change = Update | Rename
-
 #: By path, what is to be done about a file when there is time: send what this gives, or rename it.
 Background = Mapping[str, Callable[[], bytes] | Rename]
+
+
+def _TakeRun(changes: Sequence[Change]) -> list[Change]:
+    """The first ones of these that one call can do: all of one kind, and not too large."""
+    run: list[Change] = []
+    size = 0
+    for change in changes:
+        if run and type(change) is not type(run[0]):
+            break
+        if isinstance(change, Update):
+            size += len(change.data)
+            if run and size > _CALL_BYTES:
+                break
+        run.append(change)
+    return run
 
 
 class _Candidate:
@@ -335,22 +333,19 @@ class Replicator:
         where = ([candidate.name], [candidate.address])
         index = 0
         while index < len(batch):
-            change = batch[index][1]
-            count = 1
-            if isinstance(change, Update):
-                results = self._rpc.call_jobqueue_update(*where, change.path, change.data)
+            run = _TakeRun([change for _, change in batch[index:]])
+            if isinstance(run[0], Update):
+                files = [(item.path, item.data) for item in run if isinstance(item, Update)]
+                results = self._rpc.call_jobqueue_update_many(*where, files)
             else:
-                renames = []
-                for _, following in batch[index:]:
-                    if not isinstance(following, Rename):
-                        break
-                    renames.append((following.path, following.new))
-                count = len(renames)
+                renames = [
+                    (change.path, change.new) for change in run if isinstance(change, Rename)
+                ]
                 results = self._rpc.call_jobqueue_rename(*where, renames)
             result = results[candidate.name]
             if result.fail_msg:
                 return str(result.fail_msg), batch[index:]
-            index += count
+            index += len(run)
         return None, []
 
     def _MarkUp(self, candidate: _Candidate) -> None:

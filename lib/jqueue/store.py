@@ -1,15 +1,13 @@
 """Job files on disk: group commit.
 
 All writing is done by one thread. What arrives while it writes is written together the next time:
-many submissions share the syncs of one. Nobody holds the mutex of the queue meanwhile.
+many submissions share one sync, that of the queue's journal (L{jstore.files}). Nobody holds the
+mutex of the queue meanwhile.
 
-There are two kinds of writes. A I{durable} one is answered once the file is synced here and the
-change is safe elsewhere (L{replication}): new jobs, opcodes about to run, ends. A I{lazy} one is
-for what a restart can find out by itself (an opcode waits for locks, a log line): written a moment
-later and not waited for; a durable write of the same file takes it along. It is synced all the
-same: it takes the place of a file that somebody was promised, and of what was not synced some file
-systems leave an empty file after a power failure. Only what can be told from other files, as the
-last job id, is not.
+There are two kinds of writes. A I{durable} one is answered once the change is synced here and safe
+elsewhere (L{replication}): new jobs, opcodes about to run, ends. A I{lazy} one is for what a
+restart can find out by itself (an opcode waits for locks, a log line): written a moment later and
+not waited for; a durable write of the same file takes it along.
 
 What is written is asked for when it is written: several changes of a job cost one serialisation.
 """
@@ -17,17 +15,20 @@ What is written is asked for when it is written: several changes of a job cost o
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from .. import errors, runtime
+from ..jstore import files as jstore_files
+from ..jstore.journal import Change, Rename, Update
 from . import replication
 
 #: Seconds that a lazy write may wait for others.
 _LAZY_DELAY: Final = 0.1
 #: Seconds between looks at candidates that take too long.
 _TICK: Final = 1.0
+#: Seconds until what could not be written is tried again.
+_RETRY: Final = 5.0
 
 #: Gives the content of a file.
 Source = Callable[[], bytes]
@@ -97,8 +98,8 @@ class _Group:
     def __init__(self) -> None:
         self.durable: dict[str, Source] = {}
         self.lazy: dict[str, Source] = {}
-        #: Not synced at all.
-        self.loose: dict[str, Source] = {}
+        #: Those of the durable ones that are tried again if they can't be written.
+        self.kept: set[str] = set()
         self.renames: list[tuple[str, str]] = []
         #: To be called when all that is written and handed on.
         self.calls: list[tuple[Ticket, Callable[[], None]]] = []
@@ -115,12 +116,7 @@ class _Group:
         return bool(self.durable or self.renames or self.calls)
 
     def __bool__(self) -> bool:
-        return self.urgent or self.patient
-
-    @property
-    def patient(self) -> bool:
-        """Is there anything that may wait for others?"""
-        return bool(self.lazy or self.loose)
+        return self.urgent or bool(self.lazy)
 
 
 class JobStore:
@@ -139,30 +135,29 @@ class JobStore:
         self._work = rt.threads.Condition(self._mutex)
         self._group = _Group()
         self._ending = False
+        self._files = jstore_files.QueueFiles(rt)
         self._stat_groups = 0
         self._stat_files = 0
         self._thread = rt.threads.start(self._Run, name="JobQueueStore")
 
     # What others ask for
 
-    def WriteLazily(self, path: str, source: Source, loosely: bool = False) -> None:
-        """Write a file some time soon.
-
-        @param loosely: it may get lost: nothing in it that can not be told from other files
-        """
+    def WriteLazily(self, path: str, source: Source) -> None:
+        """Write a file some time soon."""
         with self._mutex:
             group = self._group
             path = group.Place(path)
             if path in group.durable:
                 return
-            if not group.patient:
+            if not group.lazy:
                 group.lazy_since = self._rt.clock.monotonic()
-            (group.loose if loosely else group.lazy)[path] = source
+            group.lazy[path] = source
             self._work.notify_all()
 
-    def WriteDurably(self, files: Sequence[tuple[str, Source]]) -> Ticket:
+    def WriteDurably(self, files: Sequence[tuple[str, Source]], keep: bool = True) -> Ticket:
         """Write files, synced and copied.
 
+        @param keep: what could not be written is tried again later, though not answered for
         @return: tells when all of them are safe, or that one could not be written
         """
         ticket = Ticket(self._rt)
@@ -173,6 +168,7 @@ class JobStore:
             for path, source in placed:
                 group.lazy.pop(path, None)
                 group.durable[path] = source
+                (group.kept.add if keep else group.kept.discard)(path)
             group.tickets.append((ticket, tuple(path for path, _ in placed)))
             self._work.notify_all()
         return ticket
@@ -213,6 +209,7 @@ class JobStore:
             self._ending = True
             self._work.notify_all()
         self._thread.join()
+        self._files.Shutdown()
 
     def GetStatistics(self) -> dict[str, int]:
         """Groups and files written so far."""
@@ -243,49 +240,40 @@ class JobStore:
             while not self._group.urgent:
                 now = self._rt.clock.monotonic()
                 deadlines = []
-                if self._group.patient:
+                if self._group.lazy:
                     deadlines.append(self._group.lazy_since + _LAZY_DELAY)
                 if tick:
                     deadlines.append(tick_end)
                 if self._ending:
                     if not self._group:
                         return None
-                    # The last words are all durable.
-                    self._group.durable = {**self._group.loose, **self._group.lazy}
-                    self._group.loose, self._group.lazy = {}, {}
                     break
                 if deadlines and min(deadlines) <= now:
                     break
                 self._work.wait(min(deadlines) - now if deadlines else None)
             group, self._group = self._group, _Group()
-            if not group.urgent and not (
-                group.patient and group.lazy_since + _LAZY_DELAY <= self._rt.clock.monotonic()
+            if (
+                not group.urgent
+                and not self._ending
+                and not (
+                    group.lazy and group.lazy_since + _LAZY_DELAY <= self._rt.clock.monotonic()
+                )
             ):
                 # Only the tick; what is lazy stays so.
                 self._group, group = group, self._group
             else:
                 self._stat_groups += 1
-                self._stat_files += len(group.durable) + len(group.lazy) + len(group.loose)
+                self._stat_files += len(group.durable) + len(group.lazy)
             return group
 
     def _WriteGroup(self, group: _Group) -> None:
         failed: dict[str, str] = {}
-        changes: list[replication.Change] = []
-        # First: the serial file is one of them and shall not be behind its jobs.
-        for path, data in _GetContents(group.loose, failed):
-            self._WriteOne(path, data, False, failed, changes)
-        durable = _GetContents({**group.lazy, **group.durable}, failed)
-        if durable:
-            try:
-                self._rt.files.write_many(durable)
-            except OSError as err:
-                # Find out which one it is, so that the others do not suffer for it.
-                logging.warning("Writing %d job files together failed: %s", len(durable), err)
-                for path, data in durable:
-                    self._WriteOne(path, data, True, failed, changes)
-            else:
-                changes.extend(replication.Update(path, data) for path, data in durable)
-        self._RenameFiles(group.renames, failed, changes)
+        sources = {**group.lazy, **group.durable}
+        group.kept |= group.lazy.keys()
+        wanted: list[Change] = [Update(path, data) for path, data in _GetContents(sources, failed)]
+        wanted += [Rename(old, new) for old, new in group.renames]
+        changes = self._Change(wanted, failed)
+        self._TryAgain({path: sources[path] for path in failed if path in group.kept})
         tickets = group.tickets
 
         def _Tell() -> None:
@@ -298,43 +286,33 @@ class JobStore:
             fn()
             ticket.Finish()
 
-    def _WriteOne(
-        self,
-        path: str,
-        data: bytes,
-        durable: bool,
-        failed: dict[str, str],
-        changes: list[replication.Change],
-    ) -> None:
+    def _TryAgain(self, sources: Mapping[str, Source]) -> None:
+        """Write these later, unless they are to be written anyway."""
+        if not sources:
+            return
+        with self._mutex:
+            if self._ending:
+                return
+            group = self._group
+            for path, source in sources.items():
+                if path not in group.durable:
+                    group.lazy.setdefault(path, source)
+            group.lazy_since = self._rt.clock.monotonic() + _RETRY
+
+    def _Change(self, wanted: list[Change], failed: dict[str, str]) -> list[Change]:
+        """Make these changes; those that were made.
+
+        @param failed: gets what was not done, and why, by path
+        """
+        if not wanted:
+            return []
         try:
-            self._rt.files.write(path, data, durable=durable)
+            failed.update(self._files.Change(wanted))
         except OSError as err:
+            if len(wanted) > 1:
+                # Find out which one it is, so that the others do not suffer for it.
+                return [done for change in wanted for done in self._Change([change], failed)]
+            path = wanted[0].path
             failed[path] = f"Can not write the job queue file {path}: {err.strerror}"
             logging.error("%s", failed[path])
-        else:
-            changes.append(replication.Update(path, data))
-
-    def _RenameFiles(
-        self,
-        renames: Sequence[tuple[str, str]],
-        failed: dict[str, str],
-        changes: list[replication.Change],
-    ) -> None:
-        directories = set()
-        for old, new in renames:
-            try:
-                self._rt.files.rename(old, new, mkdir=True, durable=False)
-            except OSError as err:
-                failed[old] = f"Can not archive the job file {old}: {err.strerror}"
-                logging.error("%s", failed[old])
-            else:
-                directory = os.path.dirname(new)
-                # The directory above as well: this one may be new.
-                directories |= {os.path.dirname(old), directory, os.path.dirname(directory)}
-                changes.append(replication.Rename(old, new))
-        # The new names first: in between, a file may have both, but not none.
-        for directory in sorted(directories, reverse=True):
-            try:
-                self._rt.files.sync(directory)
-            except OSError as err:
-                logging.error("Can not sync %s: %s", directory, err)
+        return [change for change in wanted if change.path not in failed]

@@ -50,6 +50,7 @@ REPEATABLE: Final = frozenset(
         "jobqueue_rename",
         "jobqueue_set_drain",
         "jobqueue_update",
+        "jobqueue_update_many",
         "lv_list",
         "master_info",
         "migration_info",
@@ -70,6 +71,8 @@ REPEATABLE: Final = frozenset(
     ]
 )
 
+#: Job files of so many bytes are compressed: for smaller ones that costs more than it saves.
+_COMPRESS_JOBS_FROM: Final = 8192
 #: What a node answers without saying why.
 NO_ERROR_TEXT: Final = "No error information"
 OFFLINE_TEXT: Final = "Node is marked offline"
@@ -469,6 +472,20 @@ class RpcRunner(metaclass=_HasCalls):
         """Write a file of the job queue on other nodes."""
         args = [file_name, encoding.EncodeData(content)]
         return _StaticCall(rpc_defs.CALLS["jobqueue_update"], node_list, address_list, args)
+
+    @classmethod
+    def call_jobqueue_update_many(
+        cls,
+        node_list: Sequence[str],
+        address_list: Sequence[str] | None,
+        files: Sequence[tuple[str, bytes]],
+    ) -> dict[str, RpcResult]:
+        """Write files of the job queue on other nodes: all of them or none, in this order.
+
+        @param files: pairs of path and content
+        """
+        args = [[[path, encoding.EncodeData(data, _COMPRESS_JOBS_FROM)] for path, data in files]]
+        return _StaticCall(rpc_defs.CALLS["jobqueue_update_many"], node_list, address_list, args)
 
     @classmethod
     def call_jobqueue_rename(

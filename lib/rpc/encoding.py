@@ -19,10 +19,13 @@ COMPRESS_FROM: Final = 512
 _ZLIB_LEVEL: Final = 3
 
 
-def EncodeData(content: str | bytes) -> list[Any]:
-    """The wire form of a file's content."""
+def EncodeData(content: str | bytes, compress_from: int = COMPRESS_FROM) -> list[Any]:
+    """The wire form of a file's content.
+
+    @param compress_from: bytes of a text that is worth compressing
+    """
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
-    if len(data) < COMPRESS_FROM:
+    if len(data) < compress_from:
         try:
             return [constants.RPC_ENCODING_NONE, data.decode("utf-8")]
         except UnicodeDecodeError:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from .. import constants, ht
+from ..utils import hooktime
 from .base import (
     MULTI,
     SINGLE,
@@ -20,6 +21,8 @@ from .base import (
 
 #: Seconds that a delay test may take beyond the delay.
 _DELAY_GRACE: Final = 5
+#: Seconds that a node may take to end a hook script that takes too long, and to answer.
+_HOOKS_GRACE: Final = 60
 
 # Types
 
@@ -76,6 +79,11 @@ _MIGRATION_INFO: Final = Arg("info", ht.TAny)
 def _DelayTimeout(args: Sequence[Any]) -> float:
     (duration,) = args
     return float(duration) + _DELAY_GRACE
+
+
+def _HooksTimeout(args: Sequence[Any]) -> float:
+    env = args[2]
+    return hooktime.GetDirectoryTimeout(hooktime.GetTimeout(env)) + _HOOKS_GRACE
 
 
 def _ShutdownTimeout(args: Sequence[Any]) -> float:
@@ -210,7 +218,7 @@ _NODE_CALLS: Final = (
         "node_has_ip_address",
         SINGLE,
         TMO_FAST,
-        [Arg("address", ht.TAddress)],
+        [Arg("address", ht.TNonEmptyString)],
         ht.TBool,
         "Is it an address of the node",
         read_only=True,
@@ -253,7 +261,7 @@ _NODE_CALLS: Final = (
     Call(
         "hooks_runner",
         MULTI,
-        TMO_NORMAL,
+        _HooksTimeout,
         [
             Arg("hooks_path", ht.TPluginName),
             Arg("phase", ht.TElemOf(constants.HOOKS_PHASE_PRE, constants.HOOKS_PHASE_POST)),
@@ -716,6 +724,15 @@ _QUEUE_CALLS: Final = (
         [_PATH, Arg("data", _ENCODED)],
         _NOTHING,
         "Write a file of the job queue",
+        static=True,
+    ),
+    Call(
+        "jobqueue_update_many",
+        MULTI,
+        TMO_URGENT,
+        [Arg("files", ht.TListOf(ht.TTuple(ht.TNonEmptyString, _ENCODED)))],
+        _NOTHING,
+        "Write files of the job queue: list of [path, data]",
         static=True,
     ),
     Call(

@@ -241,6 +241,12 @@ class Files(Protocol):
         @return: what was wrong with the log; the file is written all the same
         """
 
+    def append(self, tail: Tail) -> None:
+        """Make a file, which may be new, end with this, durably.
+
+        Raises: OSError; then any part of the new end may be there.
+        """
+
     def rename(self, old: str, new: str, mkdir: bool = False, durable: bool = True) -> None:
         """Rename a file; C{mkdir} makes the target's directory (0750) if it is missing."""
 
@@ -456,6 +462,15 @@ class RealFiles:
         finally:
             os.close(log_fd)
         return problem
+
+    def append(self, tail: Tail) -> None:
+        fd = _WriteTail(tail)
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+        if tail.offset == 0:
+            self.sync(os.path.dirname(tail.path))
 
     @staticmethod
     def _TemporaryName(path: str) -> str:

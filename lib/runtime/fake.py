@@ -106,6 +106,14 @@ class MemoryFiles:
         """No operation fails any more."""
         self._faults.clear()
 
+    def AfterCrash(self) -> MemoryFiles:
+        """What would be left of them after L{Crash}, as files of their own."""
+        left = MemoryFiles(self._clock)
+        left._durable = {path: replace(item) for path, item in self._durable.items()}
+        left._dirs = set(self._dirs)
+        left.Crash()
+        return left
+
     def Crash(self) -> None:
         """Lose everything that was not synced, as a power failure would."""
         self._live = {path: replace(item) for path, item in self._durable.items()}
@@ -157,13 +165,13 @@ class MemoryFiles:
     def write_logged(self, path: str, data: bytes, log: Tail, mode: int = 0o600) -> OSError | None:
         problem: OSError | None = None
         try:
-            self._AppendLog(log)
+            self.append(log)
         except OSError as err:
             problem = err
         self.write(path, data, mode)
         return problem
 
-    def _AppendLog(self, log: Tail) -> None:
+    def append(self, log: Tail) -> None:
         self._Check("append", log.path)
         kept = self._live[log.path].data[: log.offset] if log.path in self._live else b""
         if len(kept) < log.offset:

@@ -59,7 +59,10 @@ def ExecNoded(
         key_file=options.ssl_key if options.ssl else None,
         rt=runtime.DEFAULT,
     )
-    return control.RunAsync(functools.partial(_Serve, server, options.bind, options.port))
+    try:
+        return control.RunAsync(functools.partial(_Serve, server, options.bind, options.port))
+    finally:
+        backend.FinishQueue()
 
 
 def Main(argv: Sequence[str] | None = None) -> int:

@@ -70,6 +70,16 @@ class MortalDisk(MemoryFiles):
         for path, _ in items:
             self._durable[path] = replace(self._live[path])
 
+    def append(self, log):
+        self._Step()
+        super().append(log)
+
+    def _PutTail(self, path, kept, data):
+        # Dead in between, a part of the new end is there.
+        for part in (data[: len(data) // 2], data):
+            super()._PutTail(path, kept, part)
+            self._Step()
+
     def rename(self, old, new, mkdir=False, durable=True):
         self._Step()
         super().rename(old, new, mkdir, durable=False)

@@ -122,9 +122,9 @@ class SimNodes(cmdlib_fake.FakeNodes):
             self._Disturb()
         return self._Lose(call, {name: super()._One(call, name, fn)})[name]
 
-    def call_jobqueue_update(self, node_list, address_list, file_name, content):
-        results = super().call_jobqueue_update(node_list, address_list, file_name, content)
-        return self._Lose("jobqueue_update", results)
+    def call_jobqueue_update_many(self, node_list, address_list, files):
+        results = super().call_jobqueue_update_many(node_list, address_list, files)
+        return self._Lose("jobqueue_update_many", results)
 
     def call_jobqueue_rename(self, node_list, address_list, rename):
         results = super().call_jobqueue_rename(node_list, address_list, rename)

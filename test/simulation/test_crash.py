@@ -18,9 +18,10 @@ from simdisk import KILLED, POWER_LOSS, TORN, Crash, MortalDisk
 from simmaster import Violation
 from simworld import World
 
-from ganeti import constants, jstore, opcodes, pathutils
+from ganeti import constants, opcodes, pathutils
 from ganeti.config import fake as config_fake
-from ganeti.jqueue import executor, job, queue, store
+from ganeti.jqueue import executor, job, queue
+from ganeti.jstore import files, journal
 from ganeti.runtime.fake import FakeRandom, MemoryFiles
 from ganeti.runtime.simulation import SimulationError
 
@@ -223,7 +224,7 @@ class TestEveryStep:
 
 @contextlib.contextmanager
 def MissingSync():
-    """Jobs are answered before they are synced."""
+    """The files are not synced when the journal goes."""
 
     def _Write(self, items):
         for path, data in items:
@@ -284,14 +285,39 @@ def TellsNoEnds():
 
 
 @contextlib.contextmanager
-def LazyUnsynced():
-    """What may be written late is not synced, though it takes the place of what was."""
-    original = store.JobStore.WriteLazily
+def JournalUnsynced():
+    """What is appended to the journal is answered before it is on the disk."""
+    original = MortalDisk.append
 
-    def _Write(self, path, source, loosely=False):
-        original(self, path, source, True)
+    def _Append(self, log):
+        before = self._durable.get(log.path)
+        original(self, log)
+        if before is None:
+            del self._durable[log.path]
+        else:
+            self._durable[log.path] = before
 
-    with mock.patch.object(store.JobStore, "WriteLazily", _Write):
+    with mock.patch.object(MortalDisk, "append", _Append):
+        yield
+
+
+@contextlib.contextmanager
+def JournalDroppedEarly():
+    """The journal goes before the files have what it says."""
+
+    def _Work(self):
+        with self._order:
+            self._journal.Drop(self._journal.Rotate())
+        return self._WriteDirty()
+
+    with mock.patch.object(files.QueueFiles, "_Work", _Work):
+        yield
+
+
+@contextlib.contextmanager
+def JournalIgnored():
+    """Who opens the queue does not look into its journal."""
+    with mock.patch.object(journal, "Recover", lambda rt: 0):
         yield
 
 
@@ -308,24 +334,16 @@ def LooseConfig():
         yield
 
 
-@contextlib.contextmanager
-def OldIds():
-    """Job ids come from the serial file alone."""
-    with mock.patch.object(
-        queue.JobQueue, "_FindLastId", lambda self, ids: jstore.ReadSerial(self._rt) or 0
-    ):
-        yield
-
-
 PLANTS = [
     MissingSync,
     RunsAgain,
     StartsUnwritten,
     AnsweredEarly,
     TellsNoEnds,
-    LazyUnsynced,
+    JournalUnsynced,
+    JournalDroppedEarly,
+    JournalIgnored,
     LooseConfig,
-    OldIds,
 ]
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from ganeti import constants, errors, jstore, pathutils, rpc, runtime, ssconf
 from ganeti.backend import cleaning, files, filestorage, jobqueue
-from ganeti.runtime import fake
 from ganeti.utils import filelock, io
 
 BASE = "/srv/ganeti/file-storage"
@@ -32,6 +31,7 @@ def node():
         os.makedirs(path, exist_ok=True)
     ssconf.SimpleStore().WriteFiles({constants.SS_FILE_STORAGE_DIR: BASE})
     yield
+    jobqueue.FinishQueue()
     shutil.rmtree(pathutils.ROOTDIR)
     os.mkdir(pathutils.ROOTDIR)
 
@@ -234,15 +234,39 @@ class TestJobQueue:
 
     def test_update(self):
         jobqueue.JobQueueUpdate(JOB, rpc.EncodeData("x" * 600))
+        jobqueue.FinishQueue()
         assert io.ReadFile(JOB) == "x" * 600
         assert os.stat(JOB).st_mode & 0o777 == 0o600
 
     def test_update_is_durable(self):
-        """JQ1: on the disk when the call returns."""
-        rt = fake.NewRuntime()
-        jobqueue.JobQueueUpdate(JOB, [0, "x"], rt)
-        rt.files.Crash()
-        assert rt.files.read(JOB) == b"x"
+        """JQ1: on the disk when the call returns, for whoever opens the queue next."""
+        jobqueue.JobQueueUpdate(JOB, [0, "x"])
+        assert not os.path.exists(JOB)
+        jobqueue.InitQueue()
+        assert io.ReadFile(JOB) == "x"
+
+    def test_many(self):
+        """JQ2: one call for many files: all of them or, if one is not for us, none."""
+        jobqueue.JobQueueUpdateMany([(JOB + str(number), [0, "x"]) for number in range(3)])
+        with pytest.raises(errors.RPCFail, match="evil"):
+            jobqueue.JobQueueUpdateMany(
+                [(JOB, [0, "x"]), (pathutils.QUEUE_DIR + "-evil/x", [0, ""])]
+            )
+        jobqueue.FinishQueue()
+        assert jstore.ListJobIds() == [10, 11, 12]
+
+    def test_another_owner(self):
+        """JQ1: a node that was the master meanwhile does not bring back what it had before."""
+        jobqueue.JobQueueUpdate(JOB, [0, "old"])
+        lock = jstore.InitAndVerifyQueue(must_lock=True)
+        assert io.ReadFile(JOB) == "old"
+        io.WriteFile(JOB, data="new")
+        lock.Close()
+        jobqueue.FinishQueue()
+        assert io.ReadFile(JOB) == "new"
+        jobqueue.JobQueueUpdate(JOB + "9", [0, "x"])
+        jobqueue.FinishQueue()
+        assert io.ReadFile(JOB) == "new"
 
     def test_rename_makes_directories(self):
         jobqueue.JobQueueUpdate(JOB, [0, "x"])
@@ -262,6 +286,7 @@ class TestJobQueue:
 
     def test_update_of_an_archived_job(self):
         jobqueue.JobQueueUpdate(ARCHIVED, [0, "x"])
+        jobqueue.FinishQueue()
         assert io.ReadFile(ARCHIVED) == "x"
 
     def test_purge(self):
@@ -270,7 +295,8 @@ class TestJobQueue:
             jobqueue.JobQueueUpdate(path, [0, "x"])
         os.mkdir(pathutils.JOB_QUEUE_ARCHIVE_DIR + "/0")
         jobqueue.JobQueuePurge()
-        assert sorted(os.listdir(pathutils.QUEUE_DIR)) == ["archive", "lock"]
+        assert sorted(os.listdir(pathutils.QUEUE_DIR)) == ["archive", "journal", "lock"]
+        assert os.listdir(pathutils.JOB_QUEUE_JOURNAL_DIR) == []
         # Sub-directories stay
         assert os.listdir(pathutils.JOB_QUEUE_ARCHIVE_DIR) == ["0"]
 
@@ -309,10 +335,10 @@ class TestJobQueue:
         jobqueue.InitQueue()
         monkeypatch.setattr(runtime.DEFAULT.clock, "sleep", Sleep, raising=False)
         paths = [f"{pathutils.QUEUE_DIR}/job-{number}" for number in range(100)]
-        rt = fake.NewRuntime()
         with futures.ThreadPoolExecutor(20) as pool:
-            list(pool.map(lambda path: jobqueue.JobQueueUpdate(path, [0, "x"], rt), paths))
-        assert sorted(path for _, path in rt.files.writes) == sorted(paths)
+            list(pool.map(lambda path: jobqueue.JobQueueUpdate(path, [0, "x"]), paths))
+        jobqueue.InitQueue()
+        assert jstore.ListJobIds() == list(range(100))
 
     def test_busy_in_this_process(self, monkeypatch):
         monkeypatch.setattr(jobqueue, "LOCK_TIMEOUT", 0.0)

@@ -80,20 +80,32 @@ class TestSubmit:
     @Simulated()
     def test_on_disk_when_the_id_is_returned(self, master):
         job_id = int(master.jobqueue.SubmitJob([Delay(1000.0)]))
-        files = master.runtime.files
-        files.Crash()
+        files = fake.AfterPowerFailure(master.runtime)
         assert files.exists(jstore.GetJobPath(job_id))
+
+    @Simulated()
+    def test_files_follow(self, master):
+        """The job files say within a second what the journal said before, which is gone then."""
+        queue, files = master.jobqueue, master.runtime.files
+        path = jstore.GetJobPath(int(queue.SubmitJob([Delay()])))
+        assert not files.exists(path)
+        master.runtime.clock.sleep(1.0)
+        assert b"success" in files.read(path)
+        master.runtime.clock.sleep(2.0)
+        assert files.listdir(pathutils.JOB_QUEUE_JOURNAL_DIR) == []
+        # It was written once, not in each state that it went through.
+        assert files.writes.count(("write", path)) == 1
 
     @Simulated()
     def test_lazy_writes_are_synced(self, master):
         """JQ1: a file that nobody waits for takes the place of one that was promised."""
-        queue, files = master.jobqueue, master.runtime.files
+        queue = master.jobqueue
         job_id = int(queue.SubmitJob([Delay(10.0)]))
         master.runtime.clock.sleep(1.0)
         queue._jobs[job_id].ops[0].log.append([1, [0, 0], "message", "late"])
         queue.PersistLazily(queue._jobs[job_id])
         master.runtime.clock.sleep(1.0)
-        files.Crash()
+        files = fake.AfterPowerFailure(master.runtime)
         assert b"late" in files.read(jstore.GetJobPath(job_id))
 
     @Simulated()
@@ -128,13 +140,44 @@ class TestSubmit:
     @Simulated()
     def test_disk_full(self, master):
         files = master.runtime.files
-        files.Fail("write", pathutils.QUEUE_DIR + "/job-*")
+        files.Fail("append", pathutils.JOB_QUEUE_JOURNAL_DIR + "/*")
         with pytest.raises(errors.JobQueueError, match="job-1"):
             master.jobqueue.SubmitJob([Delay()])
         files.Heal()
         assert master.jobqueue.QueryJobs(None, ["id"]) == []
-        assert not files.exists(jstore.GetJobPath(1))
         assert WaitFinal(master, master.jobqueue.SubmitJob([Delay()])) == "success"
+        master.runtime.clock.sleep(10.0)
+        assert jstore.ListJobIds(master.runtime) == [2]
+
+    @Simulated()
+    def test_disk_full_for_a_while(self, master):
+        """JQ1: an end that could not be written is written later, and no end is made up."""
+        queue, files = master.jobqueue, master.runtime.files
+        job_id = queue.SubmitJob([Delay(10.0)])
+        master.runtime.clock.sleep(1.0)
+        files.Fail("append", pathutils.JOB_QUEUE_JOURNAL_DIR + "/*")
+        assert WaitFinal(master, job_id) == "success"
+        master.runtime.clock.sleep(60.0)
+        path = jstore.GetJobPath(int(job_id))
+        assert b"success" not in fake.AfterPowerFailure(master.runtime).read(path)
+        files.Heal()
+        master.runtime.clock.sleep(10.0)
+        assert b"success" in fake.AfterPowerFailure(master.runtime).read(path)
+
+    @Simulated()
+    def test_files_that_can_not_be_written(self, master):
+        """JQ1: what is in the journal is safe, and stays there until the files can be written."""
+        files = master.runtime.files
+        files.Fail("write", pathutils.QUEUE_DIR + "/job-1")
+        for _ in range(2):
+            WaitFinal(master, master.jobqueue.SubmitJob([Delay()]))
+        master.runtime.clock.sleep(60.0)
+        assert jstore.ListJobIds(master.runtime) == [2]
+        files.Heal()
+        assert b"success" in fake.AfterPowerFailure(master.runtime).read(jstore.GetJobPath(1))
+        master.runtime.clock.sleep(10.0)
+        assert b"success" in files.read(jstore.GetJobPath(1))
+        assert files.listdir(pathutils.JOB_QUEUE_JOURNAL_DIR) == []
 
     @Simulated(num_workers=1)
     def test_priority_goes_first(self, master):
@@ -228,7 +271,8 @@ class TestExecution:
         good = queue._store.WriteDurably([(jstore.GetJobPath(98), lambda: b"good")])
         queue._store.WriteLazily(jstore.GetJobPath(97), _Broken)
         good.Wait()
-        assert master.runtime.files.read(jstore.GetJobPath(98)) == b"good"
+        files = fake.AfterPowerFailure(master.runtime)
+        assert files.read(jstore.GetJobPath(98)) == b"good"
         with pytest.raises(errors.JobQueueError, match="job-99"):
             broken.Wait()
         assert WaitFinal(master, queue.SubmitJob([Delay()])) == "success"
@@ -238,7 +282,7 @@ class TestExecution:
         queue = master.jobqueue
         blocker = queue.SubmitJob([Delay(2.0, [NODE])])
         job_id = queue.SubmitJob([NodeDelay(7.0)])
-        master.runtime.files.Fail("write", jstore.GetJobPath(int(job_id)))
+        master.runtime.files.Fail("append", pathutils.JOB_QUEUE_JOURNAL_DIR + "/*")
         WaitFinal(master, blocker)
         assert WaitFinal(master, job_id) == "error"
         assert 7.0 not in master.rpc.executed
@@ -375,8 +419,9 @@ class TestArchive:
         assert queue.ArchiveJob(int(job_id)) is True
         assert queue.ArchiveJob(job_id) is False
         assert queue.QueryJobs([job_id], ["id"]) == [None]
-        master.runtime.files.Crash()
-        assert master.runtime.files.exists(jstore.GetArchivedJobPath(int(job_id)))
+        files = fake.AfterPowerFailure(master.runtime)
+        assert files.exists(jstore.GetArchivedJobPath(int(job_id)))
+        assert not files.exists(jstore.GetJobPath(int(job_id)))
 
     @Simulated()
     def test_later_write_goes_to_the_archive(self, master):
@@ -393,9 +438,11 @@ class TestArchive:
         queue.Persist(job).Wait()
         archiver.join()
         assert not files.exists(jstore.GetJobPath(job_id))
-        assert b"late" in files.read(jstore.GetArchivedJobPath(job_id))
+        after = fake.AfterPowerFailure(master.runtime)
+        assert b"late" in after.read(jstore.GetArchivedJobPath(job_id))
         queue.PersistLazily(job)
         master.runtime.clock.sleep(1.0)
+        assert b"late" in files.read(jstore.GetArchivedJobPath(job_id))
         assert not files.exists(jstore.GetJobPath(job_id))
 
     @Simulated()

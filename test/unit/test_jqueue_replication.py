@@ -44,10 +44,10 @@ class SlowRpc(fake.FakeRpc):
         self._rt = rt
         self.delays = {}
 
-    def call_jobqueue_update(self, node_list, address_list, file_name, content):
+    def call_jobqueue_update_many(self, node_list, address_list, files):
         (name,) = node_list
         self._rt.clock.sleep(5.0 if name in self._cut else self.delays.get(name, 0.001))
-        return super().call_jobqueue_update(node_list, address_list, file_name, content)
+        return super().call_jobqueue_update_many(node_list, address_list, files)
 
 
 def Job(duration=0.0):
@@ -217,9 +217,9 @@ class TestOrder:
         sim = Simulation(seed)
 
         class _Slow(fake.FakeRpc):
-            def call_jobqueue_update(self, node_list, address_list, file_name, content):
-                sim.runtime.clock.sleep(5.0 if content == b"old" else 0.1)
-                return super().call_jobqueue_update(node_list, address_list, file_name, content)
+            def call_jobqueue_update_many(self, node_list, address_list, files):
+                sim.runtime.clock.sleep(5.0 if files == [("a", b"old")] else 0.1)
+                return super().call_jobqueue_update_many(node_list, address_list, files)
 
         def _Run():
             rep = replication.Replicator(_Slow(), sim.runtime)
@@ -277,10 +277,10 @@ class TestOrder:
         sent = []
 
         class _Slow(fake.FakeRpc):
-            def call_jobqueue_update(self, node_list, address_list, file_name, content):
+            def call_jobqueue_update_many(self, node_list, address_list, files):
                 sim.runtime.clock.sleep(0.1)
-                sent.append((file_name, content))
-                return super().call_jobqueue_update(node_list, address_list, file_name, content)
+                sent.extend(files)
+                return super().call_jobqueue_update_many(node_list, address_list, files)
 
         def _Run():
             rep = replication.Replicator(_Slow(), sim.runtime)
@@ -335,7 +335,7 @@ class TestOrder:
             sim.runtime.clock.sleep(40.0)
             assert rpc.files["n"] == {"archive/a": b"2", "b": b"1"}
             # Only the last content of a file was sent.
-            assert [call for call, _ in rpc.copies].count("jobqueue_update") <= 5
+            assert [call for call, _ in rpc.copies].count("jobqueue_update_many") <= 5
             rep.Shutdown()
 
         sim.Run(_Run)

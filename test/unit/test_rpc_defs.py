@@ -85,6 +85,7 @@ _SAMPLES = {
     "export_list": [],
     "export_remove": ["web1.example.com"],
     "jobqueue_update": ["/var/lib/ganeti/queue/serial", [1, "eJw="]],
+    "jobqueue_update_many": [[["/var/lib/ganeti/queue/serial", [1, "eJw="]]]],
     "jobqueue_purge": [],
     "jobqueue_rename": [[["/q/job-1", "/q/archive/0/job-1"]]],
     "jobqueue_set_drain": [True],
@@ -217,6 +218,7 @@ class TestTable:
             "jobqueue_rename",
             "jobqueue_set_drain",
             "jobqueue_update",
+            "jobqueue_update_many",
             "master_info",
             "node_leave_cluster",
             "node_start_master",
@@ -238,6 +240,13 @@ class TestTable:
         assert calls["instance_shutdown"].GetTimeout([_INST, 7200]) > 7200
         assert calls["instance_reboot"].GetTimeout([_INST, "hard", 7200]) > 7200
         assert calls["version"].GetTimeout([]) == rpc_defs.TMO_URGENT
+
+    @pytest.mark.parametrize(
+        ("env", "seconds"),
+        [({}, 960), ({"GANETI_HOOKS_TIMEOUT": "10"}, 90), ({"GANETI_HOOKS_TIMEOUT": "x"}, 960)],
+    )
+    def test_hooks_are_waited_for_longer_than_the_node_lets_them_run(self, env, seconds):
+        assert rpc_defs.CALLS["hooks_runner"].GetTimeout(["node-add", "pre", env]) == seconds
 
 
 class TestArguments:

@@ -5,8 +5,11 @@ both find the places here.
 
 Layout of the queue directory (mode 0700): C{job-<id>} for each job that is not archived,
 C{archive/<id // 10000>/job-<id>} for the others, C{serial} (the last id given out), C{version},
-C{lock} (flock target) and C{drain} (its existence means: refuse new jobs). Files of other names
-are left alone.
+C{lock} (flock target), C{drain} (its existence means: refuse new jobs) and C{journal/<number>}:
+changes that are durable already, but perhaps not in the files yet. Who opens the queue puts them
+there first. Files of other names are left alone.
+
+L{journal} is about those, L{files} about changing files by way of them.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from . import constants, errors, pathutils, runtime
-from .utils import filelock, io
+from .. import constants, errors, pathutils, runtime
+from ..utils import filelock, io
+from . import journal
 
 _JOB_PREFIX: Final = "job-"
 #: No cluster will ever have more jobs; and Python takes no number of any length for one.
@@ -153,7 +157,12 @@ def ReadVersion(rt: runtime.Runtime = runtime.DEFAULT) -> int | None:
 
 def OpenQueueLock() -> filelock.FileLock:
     """Make the directories of the queue, enforce their modes and open its lock file, unlocked."""
-    io.EnsureDirs([(pathutils.QUEUE_DIR, _DIR_MODE), (pathutils.JOB_QUEUE_ARCHIVE_DIR, _DIR_MODE)])
+    directories = [
+        pathutils.QUEUE_DIR,
+        pathutils.JOB_QUEUE_ARCHIVE_DIR,
+        pathutils.JOB_QUEUE_JOURNAL_DIR,
+    ]
+    io.EnsureDirs([(path, _DIR_MODE) for path in directories])
     return filelock.FileLock.Open(pathutils.JOB_QUEUE_LOCK_FILE)
 
 
@@ -162,7 +171,7 @@ def InitAndVerifyQueue(
     rt: runtime.Runtime = runtime.DEFAULT,
     open_lock: Callable[[], filelock.FileLock] = OpenQueueLock,
 ) -> filelock.FileLock:
-    """Open the queue, and make its files where they are missing.
+    """Open the queue, make its files where they are missing, and finish what its journal says.
 
     @param must_lock: the master daemon: wait for the lock as long as it takes and keep it. Else
         (the node daemon) the files are checked only if nobody has the lock: who has it did that
@@ -178,6 +187,7 @@ def InitAndVerifyQueue(
         except BlockingIOError:
             return lock
         _VerifyFiles(rt)
+        journal.Recover(rt)
         if not must_lock:
             lock.Unlock()
     except BaseException:
