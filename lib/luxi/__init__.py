@@ -14,6 +14,7 @@ from .client import (
     Transport,
 )
 from .methods import (
+    JOB_FIELDS,
     LOCK_FIELDS,
     METHODS,
     REQ_ALL,
@@ -78,6 +79,7 @@ __all__ = [
     "KEY_RESULT",
     "KEY_SUCCESS",
     "KEY_VERSION",
+    "JOB_FIELDS",
     "LOCK_FIELDS",
     "MAX_MESSAGE_SIZE",
     "METHODS",

@@ -38,6 +38,24 @@ REQ_SET_WATCHER_PAUSE: Final = "SetWatcherPause"
 
 #: Fields of L{REQ_QUERY_LOCKS}.
 LOCK_FIELDS: Final = ("name", "mode", "owner", "pending")
+#: Fields of jobs that L{REQ_WAIT_FOR_JOB_CHANGE} and L{REQ_QUERY_JOBS} know.
+JOB_FIELDS: Final = (
+    "id",
+    "status",
+    "priority",
+    "ops",
+    "opresult",
+    "opstatus",
+    "oplog",
+    "opstart",
+    "opexec",
+    "opend",
+    "received_ts",
+    "start_ts",
+    "end_ts",
+    "lock_status",
+    "summary",
+)
 
 _REQUIRED: Final[Any] = object()
 

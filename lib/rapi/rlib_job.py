@@ -36,7 +36,7 @@ WAIT_TIMEOUT: Final = 10.0
 
 #: What C{/2/jobs/[id]/wait} takes, in the body or as query arguments.
 _WAIT_PARAMS: Final[dict[str, ht.Type]] = {
-    "fields": ht.TNonEmptyListOf(ht.TString),
+    "fields": ht.TNonEmptyListOf(ht.TElemOf(luxi.JOB_FIELDS)),
     "previous_job_info": ht.TMaybe(ht.TList),
     "previous_log_serial": ht.TMaybe(ht.TInt),
 }

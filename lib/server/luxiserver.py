@@ -13,8 +13,9 @@ import contextlib
 import logging
 import os
 import resource
+import select
 import socket
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from concurrent.futures import Executor
 from typing import Any, Final
 
@@ -27,6 +28,12 @@ _READ_SIZE: Final = 65536
 _SOCKET_MODE: Final = 0o600
 #: Answers of at least that many items are formatted in a thread.
 _LARGE_RESULT: Final = 50
+#: Requests of at least that many bytes are read in a thread.
+_LARGE_REQUEST: Final = 256 * 1024
+#: Requests that only wait: nobody misses them when their client is gone.
+_WAITS: Final = frozenset([luxi.REQ_WAIT_FOR_JOB_CHANGE])
+#: Seconds between two looks whether a client that sends no more is still there.
+_LOOK_INTERVAL: Final = 5.0
 #: Seconds that clients get to take their last answers when the daemon ends.
 _END_TIMEOUT: Final = 2.0
 
@@ -54,6 +61,37 @@ def Listen(path: str) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+class _ClientGone(Exception):  # noqa: N818 - a finding
+    """The client closed its connection while its request was being served."""
+
+
+class _Reader(asyncio.StreamReader):
+    """Says when nothing more will come, also while there is something to be read."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.ended = asyncio.Event()
+
+    def feed_eof(self) -> None:
+        """The client sends no more, or is gone."""
+        super().feed_eof()
+        self.ended.set()
+
+    def set_exception(self, exc: Exception) -> None:
+        """The connection broke."""
+        super().set_exception(exc)
+        self.ended.set()
+
+
+def IsGone(sock: Any) -> bool:
+    """Did the other side of a UNIX socket close it? To send no more alone is not that."""
+    if sock.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(sock.fileno(), 0)
+    return any(mask & (select.POLLHUP | select.POLLERR) for _, mask in poll.poll(0))
 
 
 class LuxiServer:
@@ -93,9 +131,12 @@ class LuxiServer:
 
     async def Start(self, sock: socket.socket) -> None:
         """Accept connections."""
-        self._server = await asyncio.start_unix_server(
-            self._OnConnection, sock=sock, backlog=_BACKLOG
-        )
+        loop = asyncio.get_running_loop()
+
+        def _Connect() -> asyncio.StreamReaderProtocol:
+            return asyncio.StreamReaderProtocol(_Reader(loop), self._OnConnection, loop=loop)
+
+        self._server = await loop.create_unix_server(_Connect, sock=sock, backlog=_BACKLOG)
 
     async def Stop(self) -> None:
         """Accept no more connections; give those at work a moment, and close all."""
@@ -172,31 +213,70 @@ class LuxiServer:
                 await self._Send(writer, luxi.FormatResponse(False, luxi.EncodeError(err)))
                 return
             for message in messages:
-                if not await self._Answer(message, writer):
+                if not await self._Answer(message, reader, writer):
                     return
             self._busy.discard(task)
 
-    async def _Answer(self, message: bytes, writer: asyncio.StreamWriter) -> bool:
+    async def _Answer(
+        self, message: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
         """Answer one message.
 
         @return: whether the connection is of further use
         """
         try:
-            request = luxi.ParseRequest(message)
+            request = await self._Parse(message)
         except (errors.GenericError, ValueError, RecursionError) as err:
             logging.warning("Closing a client's connection, no request: %s", err)
             await self._Send(writer, luxi.FormatResponse(False, luxi.EncodeError(err)))
             return False
         self._stat_requests += 1
         try:
-            result = await self._Execute(request)
+            result = await self._WhileThere(self._Execute(request), request, reader, writer)
             text = await self._Format(result)
+        except _ClientGone:
+            return False
         except Exception as err:  # noqa: BLE001 - the boundary of a request
             if not isinstance(err, errors.GenericError):
                 logging.exception("Error while serving %s", request.method)
             text = luxi.FormatResponse(False, luxi.EncodeError(err))
         await self._Send(writer, text)
         return True
+
+    async def _Parse(self, message: bytes) -> luxi.Request:
+        if len(message) < _LARGE_REQUEST:
+            return luxi.ParseRequest(message)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, luxi.ParseRequest, message)
+
+    @staticmethod
+    async def _WhileThere(
+        execution: Coroutine[Any, Any, Any],
+        request: luxi.Request,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> Any:
+        """The result of a request; one that only waits is given up when its client goes.
+
+        @raise _ClientGone: it did
+        """
+        if not (isinstance(request.method, str) and request.method in _WAITS):
+            return await execution
+        assert isinstance(reader, _Reader)
+        result = asyncio.ensure_future(execution)
+        ended = asyncio.ensure_future(reader.ended.wait())
+        try:
+            await asyncio.wait([result, ended], return_when=asyncio.FIRST_COMPLETED)
+            while not result.done():
+                if IsGone(writer.get_extra_info("socket")):
+                    raise _ClientGone
+                await asyncio.wait([result], timeout=_LOOK_INTERVAL)
+            return result.result()
+        finally:
+            ended.cancel()
+            if not result.done():
+                result.cancel()
+                await asyncio.wait([result])
 
     async def _Execute(self, request: luxi.Request) -> Any:
         name = request.method

@@ -241,7 +241,8 @@ REQUESTS = [
     ),
     ("GET", "/2/jobs/1/wait", None, 400, ["fields"]),
     ("GET", "/2/jobs/1/wait", {"fields": "x"}, 400, ["fields", "'x'"]),
-    ("GET", "/2/jobs/1/wait", {"fields": ["nosuch"]}, 500, ["nosuch"]),
+    ("GET", "/2/jobs/1/wait", {"fields": ["nosuch"]}, 400, ["nosuch"]),
+    ("GET", "/2/jobs/1/wait?fields=status,nosuch", None, 400, ["nosuch"]),
 ]
 
 #: What only the job finds out.

@@ -392,6 +392,52 @@ class TestWait:
 
         serve(_Work)
 
+    def test_client_goes(self, serve):
+        """JQ3: what waits for a client that is gone is freed at once, not at its time-out."""
+
+        async def _Work(world):
+            await world.connection.Result("SubmitJob", [HELD])
+            await _Running(world, "1")
+            queue = world.master.jobqueue
+            clients = [await Connection.Open(world.path) for _ in range(5)]
+            for client in clients:
+                client.Send("WaitForJobChange", ["1", ["status"], ["running"], 0, 25])
+            while queue.GetStatistics()["listeners"] < len(clients):
+                await asyncio.sleep(0)
+            # Whatever it sent meanwhile.
+            clients[0].Send("QueryJobs", [None, ["id"]])
+            for client in clients[:-1]:
+                client.Close()
+            while queue.GetStatistics()["listeners"] > 1:
+                await asyncio.sleep(0)
+            while world.server.GetStatistics()["connections"] > 2:
+                await asyncio.sleep(0)
+            world.master.rpc.go.set()
+            assert await clients[-1].Receive() == (True, [["success"], []])
+            clients[-1].Close()
+
+        serve(_Work)
+
+    def test_client_sends_no_more(self, serve):
+        """Who only closes its own direction still waits for the answer."""
+
+        async def _Work(world):
+            await world.connection.Result("SubmitJob", [HELD])
+            await _Running(world, "1")
+            client = await Connection.Open(world.path)
+            client.Send("WaitForJobChange", ["1", ["status"], ["running"], 0, 25])
+            client.writer.write_eof()
+            while not world.master.jobqueue.GetStatistics()["listeners"]:
+                await asyncio.sleep(0)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            world.master.rpc.go.set()
+            assert await client.Receive() == (True, [["success"], []])
+            assert await client.Receive() is None
+            client.Close()
+
+        serve(_Work)
+
     def test_daemon_ends(self, serve):
         async def _Work(world):
             await world.connection.Result("SubmitJob", [HELD])
@@ -470,6 +516,30 @@ class TestProtocol:
                 await client.writer.drain()
                 await asyncio.sleep(0)
             assert await client.Receive() == (True, [])
+
+        serve(_Work)
+
+    @pytest.mark.parametrize("size", [10, 1_000_000])
+    def test_numbers_and_texts_that_python_does_not_like(self, serve, size):
+        """Told so, whether they are read at once or, being long, in a thread."""
+        filler = b'{"filler": "' + b"x" * size + b'", "method": "QueryJobs", "args": '
+
+        async def _Work(world):
+            for args in (
+                b"[[" + b"9" * 5000 + b'], ["id"]]',
+                b"[[1e5], [NaN]]",
+                b"[1e999, 5]",
+                b'[["\\ud800"], ["\\ud800"]]',
+                b'[["\\u0000"], ["\\u0000"]]',
+                b"[" * 5000 + b"]" * 5000,
+            ):
+                client = await Connection.Open(world.path)
+                client.writer.write(filler + args + b"}\3")
+                success, result = await client.Receive()
+                assert success is False, args[:60]
+                assert result
+                client.Close()
+            assert await world.connection.Result("QueryJobs", [None, ["id"]]) == []
 
         serve(_Work)
 

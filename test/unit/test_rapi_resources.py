@@ -6,7 +6,8 @@ import re
 import pytest
 
 from ganeti import constants, errors, luxi
-from ganeti.rapi import auth, baserlib, connector, dispatch, fake
+from ganeti.jqueue import job
+from ganeti.rapi import auth, baserlib, connector, dispatch, fake, rlib_job
 from ganeti.runtime import fake as fake_runtime
 
 NODE = "node1.example.com"
@@ -571,6 +572,10 @@ class TestWait:
         api.master.changes = [constants.JOB_NOTCHANGED]
         assert self._Wait(api, {"fields": ["status"]}) == (200, None)
 
+    def test_fields_are_those_of_the_queue(self):
+        assert set(luxi.JOB_FIELDS) == set(job._FIELDS)
+        assert {*rlib_job.J_FIELDS, *rlib_job.J_FIELDS_BULK} <= set(luxi.JOB_FIELDS)
+
     def test_no_job(self, api):
         assert self._Wait(api, {"fields": ["status"]})[0] == 404
 
@@ -589,6 +594,7 @@ class TestWait:
             ({}, "fields"),
             ({"fields": []}, "fields"),
             ({"fields": "status"}, "'status'"),
+            ({"fields": ["status", "nosuch"]}, "'nosuch'"),
             ({"fields": ["id"], "previous_log_serial": "1"}, "previous_log_serial"),
             ({"fields": ["id"], "prev": 1}, "prev"),
         ],
