@@ -134,7 +134,11 @@ def Main(argv: Sequence[str]) -> int:
     opts = parser.parse_args(argv)
     if opts.save and (opts.only or opts.quick):
         parser.error("--save is for the whole table, without --only and --quick")
-    rows = [row for row in ROWS if not opts.only or re.search(opts.only, row.name, re.IGNORECASE)]
+    try:
+        pattern = re.compile(opts.only or "", re.IGNORECASE)
+    except re.error as err:
+        parser.error(f"--only {opts.only!r} is no regular expression: {err}")
+    rows = [row for row in ROWS if pattern.search(row.name)]
     if not rows:
         parser.error(f"no row has {opts.only!r} in its name; see --list")
     if opts.list:
