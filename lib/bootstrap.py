@@ -608,7 +608,8 @@ def SetupNodeDaemon(
 
     The host must have this suite installed at the same place; its root password may be asked for.
 
-    @param ssh_key_check: ask whether an unknown host key is right; False = accept it
+    @param ssh_key_check: a host key that root of this host knows is right, another one than that
+        is refused, and the user is asked about one of an unknown host; False = accept any
     @raise errors.OpExecError: the host can not be reached, refuses, or its daemon does not answer
     """
     from .tools import node_setup
@@ -628,13 +629,71 @@ def SetupNodeDaemon(
         ask_key=ssh_key_check,
         use_cluster_key=False,
         strict_host_check=ssh_key_check,
+        admins_known_hosts=ssh_key_check,
+        # What goes wrong is told by the SSH client alone.
+        quiet=False,
         input=serializer.Dump(request),
     )
     if result.failed:
-        raise errors.OpExecError(
-            f"Could not set up {node}: {result.fail_reason}: {result.output.strip()}"
-        )
+        raise errors.OpExecError(DescribeSetupFailure(node, result))
     WaitForNodeDaemon(node, rt=rt)
+
+
+#: What a shell exits with if it can not run or find a program.
+_NO_PROGRAM = (126, 127)
+
+
+def DescribeSetupFailure(node: str, result: process.RunResult) -> str:
+    """Say why a host could not be set up as a node; pure."""
+    output = result.output.strip() or result.fail_reason
+    if result.exit_code == ssh.SSH_FAILED:
+        text = f"No way to {node} by SSH as {constants.GANETI_RUNAS}: {output}"
+        if "IDENTIFICATION HAS CHANGED" in output:
+            text += (
+                f"\nIf you know why (was the host installed anew?): ssh-keygen -R {node}, then try"
+                " again"
+            )
+        return text
+    if result.exit_code in _NO_PROGRAM:
+        return (
+            f"Could not set up {node}: {output}; is the suite installed there, at the same place"
+            " as here?"
+        )
+    return f"Could not set up {node}: {output}"
+
+
+def UndoNodeSetup(node: str, address: str, rt: runtime.Runtime = runtime.DEFAULT) -> str | None:
+    """Take back what L{SetupNodeDaemon} did, as far as the node still has a node daemon.
+
+    @return: what could not be done, in words
+    """
+
+    def Ask() -> str:
+        # The SSH keys are those of the job that adds the node, which takes them back itself.
+        problem = rpc.RpcRunner.call_node_leave_cluster(node, False).fail_msg
+        port = net.GetDaemonPort(constants.NODED)
+        # A host that answers, but not at this port, has lost its daemon with all it had: the job
+        # was here before us.
+        if problem and not (
+            net.TcpPing(address, port) and not net.TcpPing(address, port, live_port_needed=True)
+        ):
+            raise retry.RetryAgain(problem)
+        return ""
+
+    try:
+        retry.Retry(
+            Ask,
+            NODED_START_DELAY,
+            NODED_START_TIMEOUT,
+            wait_fn=rt.clock.sleep,
+            time_fn=rt.clock.monotonic,
+        )
+    except retry.RetryTimeout as err:
+        return (
+            f"Could not take back what {node} got ({err}); make sure that it runs no node daemon"
+            f" and has no {pathutils.NODED_CERT_FILE}"
+        )
+    return None
 
 
 def _ReadSecret(path: str, rt: runtime.Runtime) -> str:

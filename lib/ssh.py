@@ -20,7 +20,7 @@ from .utils import io, net, process, text
 #: Seconds that Run waits for a connection.
 _CONNECT_TIMEOUT: Final = 10
 #: What the OpenSSH client exits with when it could not run the command.
-_SSH_FAILED: Final = 255
+SSH_FAILED: Final = 255
 
 
 class SshRunner:
@@ -41,13 +41,19 @@ class SshRunner:
         private_key: str | None = None,
         quiet: bool = True,
         connect_timeout: int | None = None,
+        admins_known_hosts: bool = False,
     ) -> list[str]:
         if batch and ask_key:
             raise errors.ProgrammerError("SSH can't ask about host keys in batch mode")
+        known_hosts = [pathutils.SSH_KNOWN_HOSTS_FILE]
+        if admins_known_hosts:
+            known_hosts += _AdminsKnownHosts()
         options = [
             "-oEscapeChar=none",
             "-oHashKnownHosts=no",
-            f"-oGlobalKnownHostsFile={pathutils.SSH_KNOWN_HOSTS_FILE}",
+            # Files that are only read. Nothing is written down: the keys of a host that becomes a
+            # node are replaced.
+            f"-oGlobalKnownHostsFile={' '.join(known_hosts)}",
             "-oUserKnownHostsFile=/dev/null",
             "-oCheckHostIp=no",
         ]
@@ -78,6 +84,7 @@ class SshRunner:
         private_key: str | None = None,
         quiet: bool = True,
         connect_timeout: int | None = None,
+        admins_known_hosts: bool = False,
     ) -> list[str]:
         """Arguments that run a shell command on a host.
 
@@ -91,11 +98,20 @@ class SshRunner:
           - private_key: file with the key to use
           - quiet: no warnings of the SSH client
           - connect_timeout: seconds; default is that of the SSH client
+          - admins_known_hosts: believe the host keys that this host and its root know, too: one
+            of them needs no question, and another one than them is refused
 
         Raises: ProgrammerError for batch with ask_key.
         """
         options = self._BuildOptions(
-            batch, ask_key, use_cluster_key, strict_host_check, private_key, quiet, connect_timeout
+            batch,
+            ask_key,
+            use_cluster_key,
+            strict_host_check,
+            private_key,
+            quiet,
+            connect_timeout,
+            admins_known_hosts,
         )
         terminal = ["-t", "-t"] if tty else []
         return ["ssh", *options, *terminal, f"{user}@{hostname}", command]
@@ -114,6 +130,7 @@ class SshRunner:
         quiet: bool = True,
         input: str | None = None,  # noqa: A002
         timeout: float | None = None,
+        admins_known_hosts: bool = False,
     ) -> process.RunResult:
         """Run a shell command on a host; see BuildCmd.
 
@@ -133,6 +150,7 @@ class SshRunner:
             private_key=private_key,
             quiet=quiet,
             connect_timeout=_CONNECT_TIMEOUT,
+            admins_known_hosts=admins_known_hosts,
         )
         return process.RunCmd(argv, input=input, timeout=timeout, interactive=not batch)
 
@@ -176,6 +194,16 @@ class SshRunner:
         return CheckHostnameResult(node, result)
 
 
+def _AdminsKnownHosts() -> list[str]:
+    """Files with the host keys that the administrator knows; missing ones do no harm."""
+    home = io.GetHomeDir(constants.GANETI_RUNAS)
+    files = [os.path.join(pathutils.SSH_CONFIG_DIR, "ssh_known_hosts")]
+    # White space would be the end of the name.
+    if home and not set(home) & set(" \t\"'"):
+        files.append(os.path.join(home, ".ssh", "known_hosts"))
+    return files
+
+
 def CheckHostnameResult(node: str, result: process.RunResult) -> tuple[bool, str | None]:
     """Judge the answer of a node that was asked for its name; pure."""
     if result.failed:
@@ -209,6 +237,7 @@ class VirtualRunner(SshRunner):
         private_key: str | None = None,
         quiet: bool = True,
         connect_timeout: int | None = None,
+        admins_known_hosts: bool = False,
     ) -> list[str]:
         """Arguments that run a shell command as the given node; most options mean nothing here.
 
@@ -220,7 +249,7 @@ class VirtualRunner(SshRunner):
         root = pathutils.VirtualNodeRoot(name)
         if not os.path.isdir(root):
             message = f"ssh: connect to host {hostname}: there is no virtual node in {root}"
-            return ["sh", "-c", f"echo {text.ShellQuote(message)} >&2; exit {_SSH_FAILED}"]
+            return ["sh", "-c", f"echo {text.ShellQuote(message)} >&2; exit {SSH_FAILED}"]
         return ["env", *VirtualEnvironment(name, root), "sh", "-c", command]
 
     def BuildCopyCmd(self, node: str, filename: str) -> list[str]:

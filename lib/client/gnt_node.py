@@ -98,7 +98,8 @@ def AddNode(opts: Any, args: list[str]) -> int:
     """Make a machine a node of the cluster."""
     from ..utils import net
 
-    name = net.GetHostInfo(net.HostInfo.NormalizeName(args[0])).name
+    host = net.GetHostInfo(net.HostInfo.NormalizeName(args[0]))
+    name = host.name
     cl = jobs.GetClient()
     known = {row[0]: row[1] for row in cl.QueryNodes([], ["name", "sip"], False)}
     if name in known and not opts.readd:
@@ -107,21 +108,27 @@ def AddNode(opts: Any, args: list[str]) -> int:
     if name not in known and opts.readd:
         console.ToStderr(f"Node {name} not in the cluster - please retry without '--readd'")
         return constants.EXIT_FAILURE
-    if not (opts.readd or opts.force or opts.dry_run or pathutils.IsVirtual()):
+    from .. import opcodes
+
+    def NewOp() -> opcodes.OpNodeAdd:
+        return opcodes.OpNodeAdd(
+            node_name=args[0],
+            secondary_ip=known[name] if opts.readd else opts.secondary_ip,
+            readd=opts.readd,
+        )
+
+    if opts.dry_run:
+        # Nothing may be done to the machine, so only the master's checks can be made
+        jobs.SubmitOpCode(NewOp(), cl, opts=opts)
+        return constants.EXIT_SUCCESS
+    # Before any secret leaves this host: can the machine be a node at all?
+    check = NewOp()
+    check.dry_run = True
+    jobs.SubmitOpCode(check, cl, feedback_fn=lambda *_: None)
+    if not (opts.readd or opts.force or pathutils.IsVirtual()):
         console.ToStderr(_ADD_WARNING)
         if not console.Confirm(f"Make {name} a node of this cluster?"):
             return constants.EXIT_FAILURE
-    from .. import opcodes
-
-    op = opcodes.OpNodeAdd(
-        node_name=args[0],
-        secondary_ip=known[name] if opts.readd else opts.secondary_ip,
-        readd=opts.readd,
-    )
-    if opts.dry_run:
-        # Nothing may be done to the machine, so only the master's checks can be made
-        jobs.SubmitOpCode(op, cl, opts=opts)
-        return constants.EXIT_SUCCESS
     from .. import bootstrap, rpc
 
     rpc.Init()
@@ -129,9 +136,16 @@ def AddNode(opts: Any, args: list[str]) -> int:
         bootstrap.SetupNodeDaemon(
             cl.QueryConfigValues(["cluster_name"])[0], name, ssh_key_check=opts.ssh_key_check
         )
+        try:
+            jobs.SubmitOrSend(NewOp(), opts, cl)
+        except (errors.OpPrereqError, errors.OpExecError):
+            # A node that was one before keeps what it has
+            problem = None if opts.readd else bootstrap.UndoNodeSetup(name, host.ip)
+            if problem:
+                console.ToStderr(f"Warning: {problem}")
+            raise
     finally:
         rpc.Shutdown()
-    jobs.SubmitOrSend(op, opts, cl)
     return constants.EXIT_SUCCESS
 
 

@@ -192,6 +192,9 @@ class LUNodeAdd(base.LogicalUnit):
             if self.master_candidate:
                 self.LogInfo("Node will be a master candidate")
             self._CheckVersion(node)
+            if not self.op.readd:
+                what = f"let {node.name} forget the cluster"
+                undo.Add(what, self._TakeBack, node.name)
             self._ShipSshKeys(node.name)
             self._CheckSecondaryIp(node)
             self._CheckAccess(node.name, feedback_fn)
@@ -207,6 +210,11 @@ class LUNodeAdd(base.LogicalUnit):
                 _Demote(self, node.name)
         else:
             self.context.AddNode(node, self.proc.GetECId())
+
+    def _TakeBack(self, name: str) -> None:
+        """The cluster's secrets are for its nodes only."""
+        result = self.rpc.call_node_leave_cluster(name, self.cfg.GetClusterInfo().modify_ssh_setup)
+        result.Raise(f"Remove {pathutils.DATA_DIR} there by hand and stop its daemons")
 
     def _Restore(self, node: objects.Node, before: objects.Node) -> None:
         for name in ("drained", "offline", "master_candidate", "primary_ip"):

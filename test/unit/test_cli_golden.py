@@ -750,6 +750,7 @@ class TestNodeAdd:
         class _Host:
             def __init__(self, name):
                 self.name = f"{name.split('.')[0]}.example.com"
+                self.ip = "192.0.2.5"
 
         monkeypatch.setattr(net, "GetHostInfo", _Host)
         return steps
@@ -757,8 +758,28 @@ class TestNodeAdd:
     def test_new(self, shell, steps):
         assert shell.Run("gnt-node add --no-ssh-key-check -s 10.0.0.5 node5")[2] == 0
         assert steps == [("cluster.example.com", "node5.example.com", False)]
-        (op,) = shell.Submitted()
-        assert (op["node_name"], op["secondary_ip"], op["readd"]) == ("node5", "10.0.0.5", False)
+        # Nothing is done to a machine that can not be a node
+        check, op = shell.Submitted()
+        assert (check["dry_run"], op["dry_run"]) == (True, False)
+        for submitted in (check, op):
+            fields = [submitted[name] for name in ("node_name", "secondary_ip", "readd")]
+            assert fields == ["node5", "10.0.0.5", False]
+
+    @pytest.mark.parametrize(("option", "undone"), [("", ["node5.example.com"]), ("--readd", [])])
+    def test_secrets_are_taken_back(self, shell, steps, monkeypatch, option, undone):
+        """A machine whose job fails keeps nothing, unless it was a node before."""
+        if option:
+            shell.cl.nodes[0]["name"] = "node5.example.com"
+        monkeypatch.setattr(
+            bootstrap, "UndoNodeSetup", lambda name, address: steps.append((name, address))
+        )
+
+        def Fail(*_):
+            raise errors.OpExecError("no")
+
+        monkeypatch.setattr(gnt_node.jobs, "SubmitOrSend", Fail)
+        assert shell.Run(f"gnt-node add {option} node5")[2] == 1
+        assert steps[1:] == [(name, "192.0.2.5") for name in undone]
 
     def test_again(self, shell, steps):
         assert shell.Run("gnt-node add node1")[2] == 1
