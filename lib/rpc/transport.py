@@ -25,6 +25,7 @@ import io
 import logging
 import os
 import select
+import socket
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,14 @@ MAX_IDLE: Final = 256
 #: Idle connections are closed after so many seconds, well before the node daemon does it: the
 #: two never race.
 MAX_IDLE_AGE: Final = 240
+
+#: Seconds for which the other side's kernel may be silent, be it busy with a call of hours or not:
+#: a node that lost its power or its network fails the calls on it after this time. Longer than a
+#: network takes to find another way.
+PEER_TIMEOUT: Final = 20
+#: When to ask for a sign of life, and how often from then on (seconds).
+KEEPALIVE_IDLE: Final = 10
+KEEPALIVE_INTERVAL: Final = 5
 
 _CURL_TO_EPOLL: Final = {
     pycurl.POLL_IN: select.EPOLLIN,
@@ -369,6 +378,9 @@ class CurlTransport:
         handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         handle.setopt(pycurl.TCP_NODELAY, 1)
         handle.setopt(pycurl.TCP_KEEPALIVE, 1)
+        handle.setopt(pycurl.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+        handle.setopt(pycurl.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+        handle.setopt(pycurl.SOCKOPTFUNCTION, _SetSocketOptions)
         handle.setopt(pycurl.MAXAGE_CONN, MAX_IDLE_AGE)
         handle.setopt(pycurl.USERAGENT, f"Ganeti {constants.RELEASE_VERSION}")
         handle.setopt(pycurl.HTTPHEADER, ["Expect:", "Accept:", "Content-Type: application/json"])
@@ -418,6 +430,17 @@ def ComputePin(pem: bytes) -> str:
     cert = crypto.load_certificate(crypto.FILETYPE_PEM, pem)
     key = crypto.dump_publickey(crypto.FILETYPE_ASN1, cert.get_pubkey())
     return "sha256//" + base64.b64encode(hashlib.sha256(key).digest()).decode("ascii")
+
+
+def _SetSocketOptions(fd: int, _purpose: int) -> int:
+    """Limit the wait for a peer whose kernel does not even acknowledge."""
+    sock = socket.socket(fileno=fd)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_TIMEOUT * 1000)
+    finally:
+        # It is libcurl's.
+        sock.detach()
+    return 0
 
 
 def _EpollToCurl(event: int) -> int:
