@@ -18,6 +18,14 @@ def _Sh(script, **kwargs):
     return process.RunCmd(["sh", "-c", script], **kwargs)
 
 
+def _IsGone(pid_file):
+    """Whether the process whose id is in a file has ended; one that nobody reaped has."""
+    try:
+        return not io.ReadFile(f"/proc/{int(pid_file.read_text())}/cmdline")
+    except FileNotFoundError:
+        return True
+
+
 class TestRunCmd:
     def testSuccess(self):
         result = process.RunCmd(["echo", "a b", 3])
@@ -106,10 +114,13 @@ class TestRunCmd:
         assert result.stdout == "before\n"
         assert "0.05 s" in result.fail_reason
 
-    def testTermIgnoredThenKilled(self, monkeypatch):
+    def testTermIgnoredThenKilled(self, monkeypatch, tmp_path):
         monkeypatch.setattr(child, "TERM_GRACE", 0.02)
-        result = _Sh("trap '' TERM; echo trapped; exec sleep 60", timeout=0.05)
+        pid_file = tmp_path / "pid"
+        script = f"trap '' TERM; echo $$ > {pid_file}; echo trapped; exec sleep 60"
+        result = _Sh(script, timeout=0.3)
         assert (result.signal, result.stdout) == (signal.SIGKILL, "trapped\n")
+        assert _IsGone(pid_file)
 
     def testEndsAfterKillThoughAnEscapedChildHoldsThePipe(self, monkeypatch, tmp_path):
         monkeypatch.setattr(child, "TERM_GRACE", 0.02)
@@ -127,17 +138,16 @@ class TestRunCmd:
         script = f"set -m; sh -c 'echo $$ > {pid_file}; exec sleep 60' >/dev/null 2>&1 & wait"
         result = process.RunCmd(["bash", "-c", script], timeout=0.3)
         assert result.timeout == 0.3
-        pid = int(pid_file.read_text())
-        assert not os.path.exists(f"/proc/{pid}/cmdline") or not io.ReadFile(f"/proc/{pid}/cmdline")
+        assert _IsGone(pid_file)
 
     def testWhatIgnoresTermIsKilledThoughItsOutputIsClosed(self, monkeypatch, tmp_path):
         monkeypatch.setattr(child, "TERM_GRACE", 0.1)
         pid_file = tmp_path / "pid"
-        stubborn = f"trap '' TERM; echo $$ > {pid_file}; exec sleep 60"
-        result = _Sh(f'sh -c "{stubborn}" >/dev/null 2>&1 & sleep 60', timeout=0.3)
+        stubborn = tmp_path / "stubborn"
+        stubborn.write_text(f"trap '' TERM; echo $$ > {pid_file}; exec sleep 60")
+        result = _Sh(f"sh {stubborn} >/dev/null 2>&1 & sleep 60", timeout=0.3)
         assert result.signal == signal.SIGTERM
-        pid = int(pid_file.read_text())
-        assert not os.path.exists(f"/proc/{pid}/cmdline") or not io.ReadFile(f"/proc/{pid}/cmdline")
+        assert _IsGone(pid_file)
 
     def testTimeoutOfWhoClosedItsOutput(self):
         result = _Sh("echo a; exec >&- 2>&-; sleep 60", timeout=0.1)
