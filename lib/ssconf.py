@@ -1,7 +1,8 @@
 """What every node knows of its cluster: small text files, and a plain reader of the configuration.
 
 L{SimpleStore} reads and writes C{ssconf_<key>} files: one value, or one item a line. The master
-sends their contents to all online nodes whenever the cluster object changed; any program can read
+sends their contents to all online nodes whenever the cluster object changed, together with the
+L{Version} that they are of, and a node refuses what is older than what it has; any program can read
 them without asking anybody. L{SimpleConfigReader} is the configuration as confd sees it: the stored
 JSON with a few tables, no objects, never written.
 """
@@ -24,7 +25,49 @@ LOCK_TIMEOUT: Final = 10
 #: Permissions of the files.
 FILE_MODE: Final = 0o444
 
+#: Beside the values: the version of the cluster that they are of. Kept in a file like them, but no
+#: value of its own.
+VERSION_KEY: Final = "config_version"
+
 _VALID_KEY_RE: Final = re.compile(r"^[-_a-z0-9]+$")
+
+
+@dataclass(frozen=True)
+class Version:
+    """Which state of which cluster values are of.
+
+    @ivar serial_no, mtime, uuid: of the cluster object; mtime in seconds since the epoch
+    """
+
+    serial_no: int
+    mtime: float
+    uuid: str
+
+    def Format(self) -> str:
+        """One line."""
+        return f"{self.serial_no} {self.mtime!r} {self.uuid}"
+
+    def IsOlder(self, current: Version) -> bool:
+        """Is the current version of the same cluster, and newer than this one?
+
+        Both number and time have to say so. A master that was made one with an old copy of the
+        configuration counts on from a lower number, but was later: were it refused, nodes would go
+        on naming its predecessor.
+        """
+        return (
+            self.uuid == current.uuid
+            and self.serial_no < current.serial_no
+            and self.mtime <= current.mtime
+        )
+
+
+def ParseVersion(text: str) -> Version | None:
+    """What L{Version.Format} made; None if it is something else."""
+    try:
+        serial_no, mtime, uuid = text.split()
+        return Version(int(serial_no), float(mtime), uuid)
+    except ValueError:
+        return None
 
 
 class _MasterInfo(Protocol):
@@ -81,14 +124,48 @@ class SimpleStore:
         Files that have their content already are left alone: most of them never change, and each
         one written costs two syncs. None counts as an empty value.
 
-        Raises: ProgrammerError for an unknown key (nothing is written then); LockError if another
-        writer keeps the lock for longer than 10 s; OSError.
+        @param values: with L{VERSION_KEY} they are only written if they are not older than what is
+            there
+        Raises: ProgrammerError for an unknown key, ConfigurationError for an old version (nothing
+        is written then); LockError if another writer keeps the lock for longer than 10 s; OSError.
         """
-        wanted = {self.KeyToFilename(key): FormatValue(value) for key, value in values.items()}
+        wanted = {
+            self.KeyToFilename(key): FormatValue(value)
+            for key, value in values.items()
+            if key != VERSION_KEY
+        }
+        version = ParseVersion(values.get(VERSION_KEY) or "")
         with self._Locked():
+            if version is not None:
+                self._RefuseOlder(version)
             for path, data in sorted(wanted.items()):
                 if not self._HasContent(path, data):
                     self._rt.files.write(path, data, mode=FILE_MODE)
+            if version is not None:
+                # Should a power failure take it, older values are taken once more.
+                data = FormatValue(version.Format())
+                self._rt.files.write(self._version_file, data, mode=FILE_MODE, durable=False)
+
+    @property
+    def _version_file(self) -> str:
+        return f"{self._cfg_dir}/{pathutils.SSCONF_PREFIX}{VERSION_KEY}"
+
+    def GetVersion(self) -> Version | None:
+        """What the files are of; None if that is not known."""
+        try:
+            data = self._rt.files.read(self._version_file)
+        except OSError:
+            return None
+        return ParseVersion(data.decode("utf-8", "replace"))
+
+    def _RefuseOlder(self, version: Version) -> None:
+        current = self.GetVersion()
+        if current is not None and version.IsOlder(current):
+            raise errors.ConfigurationError(
+                f"The ssconf files of this node are of version {current.serial_no} of the cluster,"
+                f" which is newer than version {version.serial_no} that was sent; if an old one was"
+                f" restored on purpose, remove {self._version_file} from this node"
+            )
 
     def _HasContent(self, path: str, data: bytes) -> bool:
         try:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from .. import hvparams, pathutils, rpc, serializer, ssconf
+from .. import errors, hvparams, pathutils, rpc, serializer, ssconf
 from ..utils import io
 from .base import Fail
 
@@ -176,7 +176,12 @@ def _FindId(value: int | str, find: Callable[[str], int], what: str) -> int:
 def WriteSsconfFiles(values: Mapping[str, str], store: ssconf.SimpleStore | None = None) -> None:
     """Write the simple configuration files.
 
+    @param values: those of the keys, and the version that they are of (L{ssconf.VERSION_KEY})
+    @raise RPCFail: they are older than what is here
     @raise errors.ProgrammerError: unknown key
     @raise errors.LockError: another writer keeps the lock for too long
     """
-    (store or ssconf.SimpleStore()).WriteFiles(values)
+    try:
+        (store or ssconf.SimpleStore()).WriteFiles(values)
+    except errors.ConfigurationError as err:
+        Fail(errors.FormatError(err))

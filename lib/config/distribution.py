@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from .. import constants, objects, uidpool
+from .. import constants, objects, ssconf, uidpool
 
 #: node name -> why it did not get something; None = it did
 Results = dict[str, str | None]
@@ -93,8 +93,9 @@ class Written:
 
 
 def SsconfValues(written: Written) -> dict[str, str]:
-    """All ssconf values."""
+    """All ssconf values, and the version of the cluster that they are of."""
     cluster = written.cluster
+    version = ssconf.Version(cluster.serial_no, cluster.mtime or 0.0, cluster.uuid)
     ordered = [written.nodes[name] for name in written.node_names]
     candidates = [node for node in ordered if node.master_candidate]
 
@@ -102,6 +103,7 @@ def SsconfValues(written: Written) -> dict[str, str]:
         return "\n".join(lines)
 
     return {
+        ssconf.VERSION_KEY: version.Format(),
         constants.SS_CLUSTER_NAME: cluster.cluster_name or "",
         constants.SS_CLUSTER_TAGS: _Lines(sorted(cluster.tags or ())),
         constants.SS_FILE_STORAGE_DIR: cluster.file_storage_dir or "",

@@ -180,6 +180,16 @@ class TestSsconf:
         assert io.ReadFile(path) == "cluster.example.com\n"
         assert os.stat(path).st_mode & 0o777 == 0o444
 
+    def test_older(self):
+        new, old = (
+            {constants.SS_MASTER_NODE: f"node{serial}", ssconf.VERSION_KEY: f"{serial} 5.0 u"}
+            for serial in (8, 7)
+        )
+        files.WriteSsconfFiles(new)
+        with pytest.raises(errors.RPCFail, match="version 8 .* newer than version 7"):
+            files.WriteSsconfFiles(old)
+        assert ssconf.SimpleStore().GetMasterNode() == "node8"
+
     @pytest.mark.parametrize("key", ["no_such_key", "../x", ""])
     def test_unknown_key(self, key):
         with pytest.raises(errors.ProgrammerError, match="Invalid key"):

@@ -113,6 +113,60 @@ class TestFiles:
         assert store.GetClusterTags() == ["a", "b"]
 
 
+class TestVersion:
+    """The higher serial number wins: a master that was cut off overwrites nothing newer."""
+
+    def _Write(self, store, serial, mtime, name, uuid="u"):
+        version = ssconf.Version(serial, mtime, uuid).Format()
+        store.WriteFiles({"master_node": name, ssconf.VERSION_KEY: version})
+
+    @pytest.mark.parametrize(
+        ("serial", "mtime", "uuid", "older"),
+        [
+            (6, 90.0, "u", True),
+            (6, 100.0, "u", True),
+            (7, 90.0, "u", False),
+            (8, 90.0, "u", False),
+            (8, 110.0, "u", False),
+            # Made the master with an old copy.
+            (6, 110.0, "u", False),
+            # Another cluster.
+            (1, 1.0, "v", False),
+        ],
+    )
+    def test_order(self, store, serial, mtime, uuid, older):
+        self._Write(store, 7, 100.0, "node1")
+        assert ssconf.Version(serial, mtime, uuid).IsOlder(store.GetVersion()) is older
+        if older:
+            with pytest.raises(errors.ConfigurationError, match="version 7 .* version 6 .* remove"):
+                self._Write(store, serial, mtime, "node2", uuid)
+            assert store.GetMasterNode() == "node1"
+            assert store.GetVersion() == ssconf.Version(7, 100.0, "u")
+        else:
+            self._Write(store, serial, mtime, "node2", uuid)
+            assert store.GetMasterNode() == "node2"
+            assert store.GetVersion() == ssconf.Version(serial, mtime, uuid)
+
+    def test_without(self, store):
+        """What names no version is written, and the version stays."""
+        self._Write(store, 7, 100.0, "node1")
+        store.WriteFiles({"master_node": "node3"})
+        assert store.GetMasterNode() == "node3"
+        assert store.GetVersion().serial_no == 7
+
+    @pytest.mark.parametrize("text", ["", "x", "1 2", "x 1.0 u", "1 x u", "1 2 3 4"])
+    def test_unreadable(self, store, rt, text):
+        """As after a power failure: taken as none."""
+        rt.files.write("/data/ssconf_config_version", text.encode())
+        assert store.GetVersion() is None
+        self._Write(store, 1, 1.0, "node2")
+        assert store.GetMasterNode() == "node2"
+
+    def test_exact(self):
+        version = ssconf.Version(12, 1795000000.1234567, "8f0c")
+        assert ssconf.ParseVersion(version.Format()) == version
+
+
 class TestRoundTrip:
     """UP2 among others: what the master computes is what every node reads."""
 
