@@ -202,7 +202,7 @@ class TestActive:
                 fobj.write(b"y" * 1000)
             snapshot = storage.FindDevice("lvm", ("xenvg", name), [], 0)
             with open(snapshot.dev_path, "rb") as fobj:
-                kept = fobj.read(2).decode()
+                kept = fobj.read(1).decode()
             status = volume.GetSyncStatus().ToDict()
             snapshot.Remove()
             volume.Rename(("xenvg", "b.disk0"))
