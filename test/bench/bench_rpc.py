@@ -1,47 +1,37 @@
 """Figures of node calls: latency of one, throughput of many, against the floor of plain sockets.
 
-Run it by hand: C{python test/bench/bench_rpc.py}. Starts a node daemon on a loopback address.
+Starts a node daemon on a loopback address, below the root directory of this process.
 """
 
 import os
 import socket
 import ssl
-import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from concurrent import futures
 from pathlib import Path
 
-ROOT = tempfile.mkdtemp(prefix="bench-rpc-")
+from ganeti import constants, pathutils, rpc
+from ganeti.rpc.transport import CurlTransport
+from ganeti.utils import x509
+
+from . import floors
+
 NODE = "node1.example.com"
 ADDRESS = "127.77.21.1"
-os.environ["GANETI_ROOTDIR"] = os.path.join(ROOT, NODE)
-os.environ["GANETI_HOSTNAME"] = NODE
-
-from ganeti import constants, pathutils, rpc  # noqa: E402 - the root directory comes first
-from ganeti.rpc.transport import CurlTransport  # noqa: E402
-from ganeti.utils import x509  # noqa: E402
-
 NODED = Path(__file__).resolve().parents[2] / "daemons" / "ganeti-noded"
-ROUNDS = 500
 #: About the size of a request and an answer on the wire.
 REQUEST, ANSWER = b"q" * 180, b"a" * 200
+#: Nodes that are asked at once.
+MANY = 30
 
 
-def Measure(fn, rounds=ROUNDS):
-    """Median and 95th percentile in microseconds."""
-    for _ in range(20):
-        fn()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        fn()
-        times.append((time.perf_counter() - start) * 1e6)
-    times.sort()
-    return statistics.median(times), times[int(len(times) * 0.95)]
+def _Median(fn, rounds):
+    """Milliseconds."""
+    floors.Times(fn, 20)
+    return floors.Median(fn, rounds) * 1e3
 
 
 def Serve(sock):
@@ -50,32 +40,32 @@ def Serve(sock):
             sock.sendall(ANSWER)
 
 
-def PlainFloor(context_pair=None):
-    """A round trip over one connection, without HTTP, with or without TLS."""
+def TlsFloor(rounds):
+    """Milliseconds of a round trip over one TLS connection, without HTTP."""
+    server_context, client_context = _MakeContexts()
     listener = socket.create_server((ADDRESS, 0))
 
     def Accept():
         peer, _ = listener.accept()
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        Serve(peer if context_pair is None else context_pair[0].wrap_socket(peer, server_side=True))
+        Serve(server_context.wrap_socket(peer, server_side=True))
 
     threading.Thread(target=Accept, daemon=True).start()
     client = socket.create_connection(listener.getsockname())
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if context_pair is not None:
-        client = context_pair[1].wrap_socket(client)
+    client = client_context.wrap_socket(client)
 
     def Call():
         client.sendall(REQUEST)
         client.recv(65536)
 
-    result = Measure(Call)
+    result = _Median(Call, rounds)
     client.close()
     listener.close()
     return result
 
 
-def MakeContexts():
+def _MakeContexts():
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pathutils.NODED_CERT_FILE)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -84,8 +74,7 @@ def MakeContexts():
     return server, client
 
 
-def StartNoded():
-    os.makedirs(pathutils.DATA_DIR)
+def _StartNoded():
     os.makedirs(os.path.dirname(pathutils.ETC_HOSTS))
     Path(pathutils.ETC_HOSTS).write_text(f"{ADDRESS} {NODE}\n", encoding="ascii")
     x509.GenerateSelfSignedSslCert(pathutils.NODED_CERT_FILE)
@@ -97,46 +86,47 @@ def StartNoded():
         time.sleep(0.05)
 
 
-def Show(what, median, high, floor):
-    print(f"{what:44} {median:9.0f} us   95% {high:9.0f} us   {median / floor:6.1f} x floor")
+def Calls(rounds):
+    """Milliseconds of calls, each after a warm-up; and calls a second of 25 threads."""
+    daemon = _StartNoded()
+    rpc.Init(transport=CurlTransport())
+    path = os.path.join(pathutils.QUEUE_DIR, "job-1")
+    names = [f"n{number}" for number in range(MANY)]
 
+    def _Version():
+        return rpc.RpcRunner.call_version(["n"], address_list=[ADDRESS])
 
-def Main():
-    daemon = StartNoded()
-    transport = CurlTransport()
-    rpc.Init(transport=transport)
-    where = {"address_list": [ADDRESS]}
     try:
-        plain, tls = PlainFloor(), PlainFloor(MakeContexts())
-        floor = tls[0]
-        Show("plain socket round trip", *plain, floor)
-        Show("TLS socket round trip (floor)", *tls, floor)
-        Show("version", *Measure(lambda: rpc.RpcRunner.call_version(["n"], **where)), floor)
-        path = pathutils.QUEUE_DIR + "/job-1"
-        job = "x" * 2000
-        update = Measure(
-            lambda: rpc.RpcRunner.call_jobqueue_update(["n"], [ADDRESS], path, job), 200
-        )
-        Show("jobqueue_update, 2 kB, synced", *update, floor)
-        rpc_once = Measure(
-            lambda: rpc.RpcRunner.call_node_leave_cluster("n", "no bool", **where), 200
-        )
-        Show("refused call on a new connection", *rpc_once, floor)
-        names = [f"n{number}" for number in range(30)]
-        many = Measure(lambda: rpc.RpcRunner.call_version(names, address_list=[ADDRESS] * 30), 50)
-        Show("version of 30 nodes at once", *many, floor)
-
+        result = _Version()["n"]
+        if result.fail_msg:
+            raise RuntimeError(result.fail_msg)
+        found = {
+            "floor": TlsFloor(rounds),
+            "version": _Median(_Version, rounds),
+            "update": _Median(
+                lambda: rpc.RpcRunner.call_jobqueue_update(["n"], [ADDRESS], path, "x" * 2000),
+                rounds,
+            ),
+            "write": floors.Median(
+                lambda: floors.WriteDurably(os.path.join(pathutils.DATA_DIR, "f"), b"x" * 2000),
+                rounds,
+            )
+            * 1e3,
+            "many": _Median(
+                lambda: rpc.RpcRunner.call_version(names, address_list=[ADDRESS] * MANY),
+                max(5, rounds // 5),
+            ),
+        }
+        found["write"] += found["floor"]
+        found["floor many"] = found["floor"] * MANY
+        count = rounds * 8
         start = time.perf_counter()
         with futures.ThreadPoolExecutor(25) as pool:
-            list(pool.map(lambda _: rpc.RpcRunner.call_version(["n"], **where), range(2000)))
-        rate = 2000 / (time.perf_counter() - start)
-        print(f"{'calls of 25 threads':44} {rate:9.0f} per second")
-        print(transport.GetStatistics())
+            list(pool.map(lambda _: _Version(), range(count)))
+        found["rate"] = count / (time.perf_counter() - start)
+        found["floor rate"] = 1e3 / found["floor"]
+        return found
     finally:
         rpc.Shutdown()
         daemon.terminate()
         daemon.wait()
-
-
-if __name__ == "__main__":
-    Main()

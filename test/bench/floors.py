@@ -85,13 +85,6 @@ def WriteManyDurably(directory: str, data: bytes, count: int) -> float:
     return elapsed
 
 
-def WriteCpu(directory: str, data: bytes, rounds: int) -> float:
-    """Processor seconds, user and system, of one durable write."""
-    start = time.process_time()
-    WriteTimes(directory, data, rounds)
-    return (time.process_time() - start) / rounds
-
-
 _ECHO = """
 import socket, sys
 sock = socket.socket(fileno=int(sys.argv[1]))

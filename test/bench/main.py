@@ -26,7 +26,7 @@ if __name__ == "__main__":
     sys.path[0] = os.path.dirname(HERE)
 
 from bench import place as bench_place  # noqa: E402
-from bench import rows_config, rows_daemons, rows_jobs, rows_locking, table  # noqa: E402
+from bench import rows_calls, rows_config, rows_daemons, rows_jobs, rows_locking, table  # noqa: E402
 
 RESULTS = os.path.join(HERE, "RESULTS.md")
 
@@ -36,6 +36,7 @@ ROWS: list[table.Row] = [
     *rows_locking.ROWS,
     *rows_config.ROWS,
     *rows_daemons.ROWS,
+    *rows_calls.ROWS,
 ]
 
 

@@ -8,12 +8,12 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import bench_config, floors
 from .place import NewInstance, Place
-from .table import Floor, Row, Setting
+from .table import Beside, Row, Setting
 
 
 class TimedLock:
@@ -73,52 +73,70 @@ class TimedThreads:
         return self.locks[-1]
 
 
-def Flipper(writer: Any, name: str) -> Callable[[], object]:
-    """Commits: marks an instance as up and down in turn."""
-    up = False
+class HeldLocks:
+    """A commit, and how long each kept others from the configuration.
 
-    def _Flip() -> None:
-        nonlocal up
-        up = not up
-        (writer.MarkInstanceUp if up else writer.MarkInstanceDown)(name)
+    @ivar held: seconds, a commit each
+    @ivar longest: of the longest time without a pause, a commit each
+    """
 
-    return _Flip
+    def __init__(self, flip: Callable[[], object], locks: Sequence[TimedLock]) -> None:
+        self._flip = flip
+        self._locks = locks
+        self.held: list[float] = []
+        self.longest: list[float] = []
+
+    def __call__(self) -> None:
+        for lock in self._locks:
+            lock.held = lock.longest = 0.0
+        self._flip()
+        self.held.append(sum(lock.held for lock in self._locks))
+        self.longest.append(max(lock.longest for lock in self._locks))
 
 
 def Commits(count: int, rounds: int) -> dict[str, float]:
-    """Milliseconds of a commit with that many instances; for L{Place.Child}."""
+    """Milliseconds of a commit with that many instances; for L{Place.Child}.
+
+    As the master does it, with the history.
+    """
     from ganeti import config, pathutils
     from ganeti.runtime import DEFAULT
 
     content = bench_config._Build(count)
-    DEFAULT.files.write(pathutils.CLUSTER_CONF_FILE, content)
-    name = f"inst{count // 2}.example.com"
-    plain = config.ConfigWriter(pathutils.CLUSTER_CONF_FILE, offline=True)
-    flip = Flipper(plain, name)
-    # The first one writes every object for the first time.
-    flip()
-    durable = floors.Times(flip, rounds)
-
+    directory = pathutils.DATA_DIR
     threads = TimedThreads(DEFAULT.threads)
-    timed = config.ConfigWriter(
-        pathutils.CLUSTER_CONF_FILE,
-        offline=True,
-        runtime=dataclasses.replace(DEFAULT, threads=threads),
-    )
-    flip = Flipper(timed, name)
-    flip()
-    held, longest = [], []
-    for _ in range(rounds):
-        for lock in threads.locks:
-            lock.held = lock.longest = 0.0
+    flips = []
+    for name, rt in (
+        ("plain", DEFAULT),
+        ("timed", dataclasses.replace(DEFAULT, threads=threads)),
+    ):
+        path = os.path.join(directory, name)
+        DEFAULT.files.write(path, content)
+        writer = config.ConfigWriter(
+            path, offline=True, runtime=rt, history_file=os.path.join(directory, f"{name}.history")
+        )
+        flip = bench_config._Flip(writer, f"inst{count // 2}.example.com")
+        # The first one writes every object for the first time.
         flip()
-        held.append(sum(lock.held for lock in threads.locks))
-        longest.append(max(lock.longest for lock in threads.locks))
+        flips.append(flip)
+    instance = NewInstance(1, "node1.example.com")
+    timed = HeldLocks(flips[1], threads.locks)
+    floor_path = os.path.join(directory, "floor")
+    durable, _, write, encode = bench_config._Medians(
+        [
+            flips[0],
+            timed,
+            lambda: floors.WriteDurably(floor_path, content),
+            lambda: json.dumps(instance, sort_keys=True),
+        ],
+        rounds,
+    )
     return {
-        "held": statistics.median(held) * 1e3,
-        "longest": max(longest) * 1e3,
-        "durable": statistics.median(durable) * 1e3,
-        "size": os.path.getsize(pathutils.CLUSTER_CONF_FILE),
+        "held": statistics.median(timed.held) * 1e3,
+        "longest": max(timed.longest) * 1e3,
+        "durable": durable * 1e3,
+        "write": write * 1e3,
+        "encode": encode * 1e3,
     }
 
 
@@ -132,20 +150,10 @@ def _Measure(count: int) -> Callable[[Place, Setting | None], Mapping[str, float
     return _Find
 
 
-def _Encode(_: Place, __: Mapping[str, float]) -> float:
-    instance = NewInstance(1, "node1.example.com")
-    return floors.Median(lambda: json.dumps(instance, sort_keys=True), 1000) * 1e3
-
-
-def _Write(place: Place, found: Mapping[str, float]) -> float:
-    data = b"c" * int(found["size"])
-    return statistics.median(floors.WriteTimes(place.Fresh(), data, place.Rounds(40, 5))) * 1e3
-
-
 def _Rows(count: int) -> list[Row]:
     measure = _Measure(count)
-    write = Floor("durable write of that configuration", _Write)
-    lock = Floor("one instance as JSON", _Encode)
+    write = Beside("durable write of that configuration", "write")
+    lock = Beside("one instance as JSON", "encode")
     what = f"configuration commit, {count:,} instances"
     return [
         Row(f"{what}: its lock held", "ms", 5, measure, "held", lock),

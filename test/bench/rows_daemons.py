@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +15,7 @@ from ganeti.luxi import methods, protocol
 from . import floors
 from .place import Cluster, Place, Settle
 from .rows_jobs import ONE, NoOp, Ready
-from .table import Floor, Row, Setting
+from .table import Beside, Floor, Row, Setting
 
 WAITERS = 2000
 
@@ -101,21 +100,6 @@ def Recovery(place: Place, _: Setting | None) -> Mapping[str, float]:
     return found
 
 
-def Listing(place: Place, setting: Setting | None) -> Mapping[str, float]:
-    """Commands that ask the master daemon something."""
-    assert setting is not None
-    cluster = place.Cluster(setting)
-    found = {}
-    for argv in (("gnt-instance", "list"), ("gnt-cluster", "version")):
-        found[argv[0]] = 1e3 * floors.Median(
-            lambda argv=argv: subprocess.run(  # type: ignore[misc]
-                argv, env=cluster.environment, stdout=subprocess.DEVNULL, check=True
-            ),
-            place.Rounds(15, 2),
-        )
-    return found
-
-
 # Floors
 
 
@@ -144,14 +128,10 @@ def _RoundTrips(place: Place, found: Mapping[str, float]) -> float:
 
 IDLE = Floor("a bare interpreter that sleeps", _IdleInterpreter)
 INTERPRETERS = Floor("as many bare interpreters", _Interpreters)
-START = Floor(
-    "a bare interpreter's start",
-    lambda place, _: floors.InterpreterStart(place.Rounds(15, 3)) * 1e3,
-)
 SOCKETS = Floor("memory of a bare interpreter", _Interpreter)
-NO_THREAD = Floor("threads before", lambda _, found: found["threads before"])
+NO_THREAD = Beside("threads before", "threads before")
 ROUND_TRIPS = Floor("as many round trips over a UNIX socket", _RoundTrips)
-READ = Floor("reading and parsing those files", lambda _, found: found["floor"])
+READ = Beside("reading and parsing those files", "floor")
 
 
 def _Memory(instances: int, target: float) -> Row:
@@ -175,6 +155,4 @@ ROWS = [
     Row(f"{_MANY}: more memory", "MiB", None, ManyClients, "memory", SOCKETS, ONE),
     Row(f"{_MANY}: more threads", "", None, ManyClients, "threads", NO_THREAD, ONE),
     Row(f"{_MANY}: all know the end", "ms", None, ManyClients, "woken", ROUND_TRIPS, ONE),
-    Row("gnt-instance list", "ms", None, Listing, "gnt-instance", START, ONE),
-    Row("gnt-cluster version", "ms", None, Listing, "gnt-cluster", START, ONE),
 ]

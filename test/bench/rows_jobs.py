@@ -7,17 +7,19 @@ import json
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ganeti import constants, luxi, opcodes
 
 from . import floors
 from .place import InstanceName, Place, Settle
-from .table import Floor, Row, Setting
+from .table import Beside, Floor, Row, Setting
 
 ONE = Setting(nodes=1)
 THREE = Setting(nodes=3)
 WORKERS = 25
+CLIENTS = 16
 
 
 def NoOp(duration: float = 0) -> opcodes.OpCode:
@@ -88,11 +90,18 @@ def Ready(place: Place, setting: Setting | None, warm: int = 20) -> Iterator[tup
 
 def Latency(place: Place, setting: Setting | None) -> Mapping[str, float]:
     """One job after the other on an idle cluster."""
+    directory = place.Fresh()
+    jobs, writes = [], []
     with Ready(place, setting) as (_, client):
-        times = floors.Times(
-            lambda: WaitFinal(client, client.SubmitJob([NoOp()])), place.Rounds(300, 20)
-        )
-    return {name: floors.Percentile(times, share) * 1e3 for name, share in _SHARES.items()}
+        for _ in range(place.Rounds(300, 20)):
+            jobs += floors.Times(lambda: WaitFinal(client, client.SubmitJob([NoOp()])), 1)
+            writes += floors.WriteTimes(directory, floors.JOB_FILE, 1)
+    jobs.sort()
+    writes.sort()
+    found = {name: floors.Percentile(jobs, share) * 1e3 for name, share in _SHARES.items()}
+    for name, share in _SHARES.items():
+        found[f"write {name}"] = floors.Percentile(writes, share) * 1e3
+    return found
 
 
 _SHARES = {"p50": 0.5, "p99": 0.99}
@@ -101,26 +110,50 @@ _SHARES = {"p50": 0.5, "p99": 0.99}
 def Burst(place: Place, setting: Setting | None) -> Mapping[str, float]:
     """Many jobs at once: the call, the rate, and what they cost all daemons."""
     count = place.Rounds(1000, 100)
-    rounds = place.Rounds(3, 1)
-    calls, rates, costs = [], [], []
-    size = 0
-    for _ in range(rounds):
+    ops = [NoOp()] * count
+    request = len(json.dumps([[op.__getstate__()] for op in ops]))
+    found: list[dict[str, float]] = []
+    for _ in range(place.Rounds(3, 1)):
         with Ready(place, setting) as (cluster, client):
-            ops = [NoOp()] * count
-            size = len(json.dumps([[[op.__getstate__()]] for op in ops]))
             cpu = cluster.Cpu()
             start = time.perf_counter()
             job_ids = Submit(client, ops)
-            calls.append(time.perf_counter() - start)
-            rates.append(count / (WaitAll(client, job_ids) - start))
-            costs.append((cluster.Cpu() - cpu) / count)
-    return {
-        "call": statistics.median(calls) * 1e3,
-        "rate": statistics.median(rates),
-        "cpu": statistics.median(costs) * 1e3,
-        "size": size,
-        "count": count,
-    }
+            call = time.perf_counter() - start
+            elapsed = WaitAll(client, job_ids) - start
+            cpu = cluster.Cpu() - cpu
+        own_cpu = time.process_time()
+        write = floors.WriteManyDurably(place.Fresh(), floors.JOB_FILE, count)
+        own_cpu = time.process_time() - own_cpu
+        with floors.Echo(request) as trip:
+            trip_time = floors.Median(trip, 5)
+        found.append(
+            {
+                "call": call * 1e3,
+                "rate": count / elapsed,
+                "cpu": cpu / count * 1e3,
+                "write rate": count / write,
+                "write cpu": own_cpu / count * 1e3,
+                "request": (write + trip_time) * 1e3,
+            }
+        )
+    return {key: statistics.median(each[key] for each in found) for key in found[0]}
+
+
+def Submissions(place: Place, setting: Setting | None) -> Mapping[str, float]:
+    """Clients that submit jobs one by one, all at once: until the last job has ended."""
+    count = place.Rounds(50, 5)
+
+    def _Work() -> list[str]:
+        with cluster.Client() as own:
+            return [own.SubmitJob([NoOp()]) for _ in range(count)]
+
+    with Ready(place, setting) as (cluster, client), ThreadPoolExecutor(CLIENTS) as pool:
+        start = time.perf_counter()
+        works = [pool.submit(_Work) for _ in range(CLIENTS)]
+        job_ids = sorted((job_id for work in works for job_id in work.result()), key=int)
+        elapsed = WaitAll(client, job_ids) - start
+    times = floors.WriteTimes(place.Fresh(), floors.JOB_FILE, 100)
+    return {"rate": CLIENTS * count / elapsed, "write rate": 1 / statistics.median(times)}
 
 
 def Delays(place: Place, setting: Setting | None) -> Mapping[str, float]:
@@ -136,79 +169,52 @@ def Delays(place: Place, setting: Setting | None) -> Mapping[str, float]:
 
 def ModifyMany(place: Place, setting: Setting | None) -> Mapping[str, float]:
     """Different instances are changed at once: 50 for the rate."""
-    elapsed, size = _ModifyAtOnce(place, setting, 50)
-    return {"rate": 50 / elapsed, "size": size}
+    elapsed, write = _ModifyAtOnce(place, setting, 50)
+    return {"rate": 50 / elapsed, "write rate": 1 / write}
 
 
 def ModifySome(place: Place, setting: Setting | None) -> Mapping[str, float]:
     """Different instances are changed at once: 8, until the last one has its new value."""
-    elapsed, size = _ModifyAtOnce(place, setting, 8)
-    return {"slowest": elapsed, "size": size}
+    elapsed, write = _ModifyAtOnce(place, setting, 8)
+    return {"slowest": elapsed, "write": write}
 
 
-def _ModifyAtOnce(place: Place, setting: Setting | None, count: int) -> tuple[float, int]:
+def _ModifyAtOnce(place: Place, setting: Setting | None, count: int) -> tuple[float, float]:
+    """Seconds until all are changed, and of a write of the configuration."""
     times = []
+    writes = []
+    directory = place.Fresh()
     with Ready(place, setting) as (cluster, client):
         for turn in range(place.Rounds(4, 2)):
             ops = [Modify(number, 2 + turn) for number in range(count)]
             start = time.perf_counter()
             times.append(WaitAll(client, Submit(client, ops)) - start)
-        size: int = cluster.config_size
+            writes += floors.WriteTimes(directory, b"c" * cluster.config_size, 3)
     # The first round writes every object for the first time.
-    return statistics.median(times[1:]), size
+    return statistics.median(times[1:]), statistics.median(writes)
 
 
-# Floors
-
-
-def _WriteTime(share: float) -> Floor:
-    def _Measure(place: Place, _: Mapping[str, float]) -> float:
-        times = floors.WriteTimes(place.Fresh(), floors.JOB_FILE, place.Rounds(300, 20))
-        return floors.Percentile(times, share) * 1e3
-
-    return Floor(f"durable write of 1 kB, p{share * 100:.0f}", _Measure)
-
-
-def _WriteRate(place: Place, found: Mapping[str, float]) -> float:
-    count = int(found["count"])
-    times = [floors.WriteManyDurably(place.Fresh(), floors.JOB_FILE, count) for _ in range(3)]
-    return count / statistics.median(times)
-
-
-def _RoundTripAndFiles(place: Place, found: Mapping[str, float]) -> float:
-    with floors.Echo(int(found["size"])) as call:
-        trip = floors.Median(call, 20)
-    return (trip + found["count"] / _WriteRate(place, found)) * 1e3
-
-
-def _WriteCpu(place: Place, _: Mapping[str, float]) -> float:
-    return floors.WriteCpu(place.Fresh(), floors.JOB_FILE, place.Rounds(500, 50)) * 1e3
-
-
-def _ConfigWrite(place: Place, found: Mapping[str, float]) -> float:
-    data = b"c" * int(found["size"])
-    return statistics.median(floors.WriteTimes(place.Fresh(), data, 10))
-
-
-WRITE_RATE = Floor("files of 1 kB written and synced together", _WriteRate)
-SUBMIT = Floor("the request over a socket, its files synced together", _RoundTripAndFiles)
-WRITE_CPU = Floor("processor time of a durable write of 1 kB", _WriteCpu)
-ALL_BUSY = Floor("all workers always busy", lambda place, found: found["least"])
-CONFIG_RATE = Floor(
-    "durable writes of that configuration", lambda place, found: 1 / _ConfigWrite(place, found)
-)
-CONFIG_WRITE = Floor("durable write of that configuration", _ConfigWrite)
+WRITE_RATE = Beside("files of 1 kB written and synced together", "write rate")
+SUBMIT = Beside("the request over a socket, its files synced together", "request")
+WRITE_CPU = Beside("processor time of writing 1 kB", "write cpu")
+ALL_BUSY = Beside("all workers always busy", "least")
+CONFIG_RATE = Beside("durable writes of that configuration", "write rate")
+CONFIG_WRITE = Beside("durable write of that configuration", "write")
 
 
 _BY_INSTANCES = [(f"{count:,}", Setting(instances=count)) for count in (200, 2000, 10000)]
 _BY_SIZE = [(f"{size}", Setting(megabytes=size)) for size in (1, 3, 5)]
 
 
+def _WriteOne(share: str) -> Floor:
+    return Beside(f"durable write of 1 kB, {share}", f"write {share}")
+
+
 def _PerPlace(place: str, setting: Setting, p50: float, p99: float, rate: float) -> list[Row]:
     jobs = "1,000 no-op jobs at once"
     return [
-        Row(f"no-op job, {place}, p50", "ms", p50, Latency, "p50", _WriteTime(0.5), setting),
-        Row(f"no-op job, {place}, p99", "ms", p99, Latency, "p99", _WriteTime(0.99), setting),
+        Row(f"no-op job, {place}, p50", "ms", p50, Latency, "p50", _WriteOne("p50"), setting),
+        Row(f"no-op job, {place}, p99", "ms", p99, Latency, "p99", _WriteOne("p99"), setting),
         Row(f"{jobs}, {place}", "/s", rate, Burst, "rate", WRITE_RATE, setting, True),
         Row(f"{jobs}, {place}: CPU of all daemons each", "ms", 2, Burst, "cpu", WRITE_CPU, setting),
         Row(f"{jobs}, {place}: the submit call", "ms", 150, Burst, "call", SUBMIT, setting),
@@ -218,6 +224,16 @@ def _PerPlace(place: str, setting: Setting, p50: float, p99: float, rate: float)
 ROWS = [
     *_PerPlace("one node", ONE, 4, 25, 600),
     *_PerPlace("3 candidates", THREE, 10, 40, 400),
+    Row(
+        f"no-op jobs of {CLIENTS} clients, one by one each, one node",
+        "/s",
+        None,
+        Submissions,
+        "rate",
+        Beside("durable writes of 1 kB", "write rate"),
+        ONE,
+        True,
+    ),
     Row("1,000 jobs of 0.1 s, 25 workers", "s", 4.4, Delays, "elapsed", ALL_BUSY, ONE),
     *[
         Row(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import floors
+from . import bench_conditions, floors
 from .place import Place
-from .table import Floor, Row, Setting
+from .table import Beside, Floor, Row, Setting
 
 THREADS = 8
 MEMBERS = 200
+WAITERS = 100
 
 
 def Rates(seconds: float) -> dict[str, float]:
@@ -37,14 +38,31 @@ def Rates(seconds: float) -> dict[str, float]:
     }
 
 
+def Waking(rounds: int) -> dict[str, float]:
+    """Microseconds until the last of some waiters of a condition is awake; for L{Place.Child}."""
+    from ganeti.locking import CountingCondition
+
+    classes = {"ours": CountingCondition, "bare": bench_conditions.StdCondition}
+    return {
+        name: min(bench_conditions.Wake(cls, WAITERS, None, rounds) for _ in range(3)) * 1e6
+        for name, cls in classes.items()
+    }
+
+
+def MeasureWaking(place: Place, _: Setting | None) -> Mapping[str, float]:
+    """See L{Waking}."""
+    found: Mapping[str, float] = place.Child("rows_locking", "Waking", place.Rounds(50, 5))
+    return found
+
+
 def Measure(place: Place, _: Setting | None) -> Mapping[str, float]:
     """See L{Rates}."""
     found: Mapping[str, float] = place.Child("rows_locking", "Rates", place.Rounds(10, 1) / 10)
     return found
 
 
-_BARE = Floor("a bare threading.Lock", lambda _, found: found["bare"])
-_CONTENDED = Floor("a bare threading.Lock", lambda _, found: found["bare contended"])
+_BARE = Beside("a bare threading.Lock", "bare")
+_CONTENDED = Beside("a bare threading.Lock", "bare contended")
 _SET = Floor(f"{MEMBERS} bare threading.Locks", lambda _, found: found["bare"] / MEMBERS)
 
 ROWS = [
@@ -66,5 +84,13 @@ ROWS = [
         "set",
         _SET,
         at_least=True,
+    ),
+    Row(
+        f"{WAITERS} waiters of a lock's condition awake",
+        "us",
+        None,
+        MeasureWaking,
+        "ours",
+        Beside("threading.Condition", "bare"),
     ),
 ]

@@ -41,6 +41,11 @@ class Floor:
     measure: Callable[[Place, Mapping[str, float]], float]
 
 
+def Beside(name: str, key: str) -> Floor:
+    """A floor that the measurement found itself, in turn with the rest: both met the same noise."""
+    return Floor(name, lambda _, found: found[key])
+
+
 #: Figures that are found together, by key.
 Measure = Callable[["Place", "Setting | None"], Mapping[str, float]]
 
