@@ -29,7 +29,7 @@ from . import (
     uidpool,
 )
 from .cmdlib import instance_checks
-from .utils import io, net, params, process, retry, x509
+from .utils import io, lvm, net, params, process, retry, x509
 from .utils.rollback import Rollback
 from .utils.uuid import GenerateSecret, NewUUID
 
@@ -259,20 +259,16 @@ def _CheckPlace(ip: InitParams) -> _Place:
 
 
 def _CheckVolumeGroup(vg_name: str) -> None:
-    result = process.RunCmd(
-        ["vgs", "--noheadings", "--nosuffix", "--units=m", "-ovg_size", vg_name]
-    )
-    if result.failed:
-        raise _Prereq(
-            f"Volume group {vg_name!r} can not be used: {result.output.strip()}"
-            " (--no-lvm-storage makes a cluster without LVM)"
-        )
-    size = float(result.stdout.strip())
-    if size < constants.MIN_VG_SIZE:
-        raise _Prereq(
-            f"Volume group {vg_name!r} has {size:.0f} MiB, at least {constants.MIN_VG_SIZE}"
-            " are needed"
-        )
+    hint = " (--no-lvm-storage makes a cluster without LVM)"
+    try:
+        records = lvm.Report("vgs", ("vg_name", "vg_size"))
+        groups = {record["vg_name"]: int(lvm.ToMebibytes(record["vg_size"])) for record in records}
+    except errors.LVMError as err:
+        raise _Prereq(f"Volume group {vg_name!r} can not be used: {err}{hint}") from err
+    problem = lvm.CheckVolumeGroupSize(groups, vg_name, constants.MIN_VG_SIZE)
+    if problem is not None:
+        there = ", ".join(sorted(groups)) or "none"
+        raise _Prereq(f"{problem}; there are: {there}{hint}")
 
 
 def _CheckFileStorageDir(path: str) -> None:
