@@ -27,6 +27,7 @@ class FakeNode:
     @ivar params: path -> the disk parameters it was created with
     @ivar active: those that are assembled
     @ivar oses: OS -> its variants
+    @ivar units: names of its storage units of LVM, whatever the type
     @ivar scripts: OS scripts that were run: (script, instance)
     """
 
@@ -45,6 +46,7 @@ class FakeNode:
     files: set[str] = field(default_factory=set)
     exports: list[str] = field(default_factory=list)
     volumes: list[dict[str, Any]] = field(default_factory=list)
+    units: list[str] = field(default_factory=list)
     lvs: dict[str, tuple[str, bool, bool]] = field(default_factory=dict)
     faulty: bool = False
 
@@ -211,12 +213,11 @@ class FakeNodes(jqueue_fake.FakeRpc):
         name: str | None,
         fields: Sequence[str],
     ) -> dict[str, rpc.RpcResult]:
-        def List(_: FakeNode) -> list[list[Any]]:
-            if storage_type != constants.ST_FILE:
-                raise LookupError(f"Storage units of type '{storage_type}' are not implemented")
+        def List(node: FakeNode) -> list[list[Any]]:
             values = {"size": 1000, "used": 10, "free": 990, "allocatable": True}
-            paths = [name] if name else args[0]
-            return [[{**values, "name": path}[field] for field in fields] for path in paths]
+            known = args[0] if storage_type == constants.ST_FILE else node.units
+            names = [name] if name else known
+            return [[{**values, "name": unit}[field] for field in fields] for unit in names]
 
         return self._Many("storage_list", node_list, List)
 

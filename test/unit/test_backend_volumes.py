@@ -89,6 +89,12 @@ class TestVolumeList:
         assert "inst1.disk0" not in found
         assert "raid" in found
 
+    @pytest.mark.parametrize("attr", ["-wi-XX----", "-wisX-----", "-wid------"])
+    def test_neither_inactive_nor_in_use(self, attr):
+        """What the kernel could not be asked of, or is in between, is neither."""
+        records = [{"lv_name": "a", "lv_size": "0", "lv_attr": attr}]
+        assert volumes.ParseVolumeList(records) == {"a": ("0.00", False, False)}
+
     def test_attributes(self, caplog):
         records = [
             {"lv_name": name, "lv_size": "4194304", "lv_attr": attr}
@@ -129,6 +135,7 @@ class TestNodeVolumes:
             ("inst2.disk0", "/dev/loop1"),
             ("inst3.disk0", "/dev/loop1"),
         ]
+        assert "--all" in rt.processes.calls[0].argv
         assert rows[2] == {
             "name": "inst2.disk0",
             "size": "24.00",

@@ -389,6 +389,13 @@ class TestStorage:
         ]
         assert self.Query(world, "free", nodes=["node2"]) == [[990]]
 
+    def test_list_devices(self, world):
+        """SU2: in natural order; two that LVM calls alike are one row."""
+        world.rpc.nodes[NODE2].units = ["/dev/sdb10", "[unknown]", "/dev/sdb2", "[unknown]"]
+        assert self.Query(world, "allocatable", "name", "node", storage_type="lvm-pv") == [
+            [True, name, NODE2] for name in ("/dev/sdb2", "/dev/sdb10", "[unknown]")
+        ]
+
     def test_node_that_can_not_tell(self, world):
         world.rpc.Cut(NODE2)
         assert self.Query(world, "node") == [[NODE1], [NODE3]]
