@@ -20,6 +20,8 @@ from typing import Any, Final
 
 #: Longest piece of a refused value that a text shows.
 _SHOWN_CHARS: Final = 80
+#: What is larger is no number of anything here, and the system and floating point can't have it.
+_MAX_INT: Final = 2**63 - 1
 
 Schema = dict[str, Any]
 
@@ -82,7 +84,7 @@ class _Leaf(Type):
 
 
 def _IsInt(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and -_MAX_INT <= value <= _MAX_INT
 
 
 def _IsFloat(value: object) -> bool:

@@ -48,6 +48,20 @@ _COMPACT: Final = simplejson.JSONEncoder(**_STRICT)
 _INDENTED: Final = simplejson.JSONEncoder(**_STRICT, indent="  ", separators=(",", ": "))
 
 
+def _ParseFloat(text: str) -> float:
+    value = float(text)
+    if value in (_INFINITY, -_INFINITY):
+        # Else it would be an infinity, which could be written nowhere any more
+        raise ValueError(f"The number {text[:_SHOWN_DIGITS]} is too large")
+    return value
+
+
+_INFINITY: Final = float("inf")
+#: Of a number that is too large.
+_SHOWN_DIGITS: Final = 20
+_DECODER: Final = simplejson.JSONDecoder(parse_float=_ParseFloat)
+
+
 def Dump(obj: object, indent: bool = False) -> str:
     """The JSON text of an object, with a newline at the end.
 
@@ -62,10 +76,10 @@ def Dump(obj: object, indent: bool = False) -> str:
 def Load(text: str | bytes) -> Any:
     """The object of a JSON text.
 
-    @raise ValueError: it is no JSON, or not UTF-8
+    @raise ValueError: it is no JSON, or not UTF-8, or holds a number beyond all that is written
     """
     try:
-        return simplejson.loads(text)
+        return _DECODER.decode(text)
     except RecursionError:
         raise ValueError("The JSON text is nested too deeply") from None
 

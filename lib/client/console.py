@@ -21,15 +21,24 @@ Choice = tuple[str, object, str]
 
 def ToStdout(text: str) -> None:
     """Print a line of data."""
-    sys.stdout.write(text + "\n")
+    _Write(sys.stdout, text + "\n")
     sys.stdout.flush()
 
 
 def ToStderr(text: str) -> None:
     """Print a line that is no data."""
     sys.stdout.flush()
-    sys.stderr.write(text + "\n")
+    _Write(sys.stderr, text + "\n")
     sys.stderr.flush()
+
+
+def _Write(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:
+        # Somebody called a thing a name that this terminal, or no text at all, can have.
+        encoding = stream.encoding or "ascii"
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def OneLine(text: object) -> str:

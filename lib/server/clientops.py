@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final
 
-from .. import constants, errors, luxi, mcpu, opcodes, pathutils
+from .. import constants, errors, ht, luxi, mcpu, opcodes, pathutils
 
 if TYPE_CHECKING:
     from .. import jqueue
@@ -218,11 +218,25 @@ class ClientOps:
     # Watcher
 
     def _SetWatcherPause(self, until: float | None) -> float | None:
+        try:
+            return self._PauseWatcher(until)
+        except OSError as err:
+            raise errors.GenericError(
+                f"Unable to change the pause of the watcher: {pathutils.WATCHER_PAUSEFILE}:"
+                f" {err.strerror or err}"
+            ) from err
+
+    def _PauseWatcher(self, until: float | None) -> float | None:
         files = self._context.runtime.files
         if until is None:
             files.remove(pathutils.WATCHER_PAUSEFILE)
             return None
         now = self._context.runtime.clock.time()
+        if until > _LAST_TIME:
+            raise errors.GenericError(
+                f"Unable to set the pause of the watcher to {ht.Show(until)}: that is beyond the"
+                " year 9999; an end of the pause is given in seconds since the epoch"
+            )
         if until < now:
             raise errors.GenericError(
                 f"Unable to set the pause of the watcher to {until:.0f}: that was"
@@ -231,6 +245,9 @@ class ClientOps:
         files.write(pathutils.WATCHER_PAUSEFILE, b"%d\n" % int(until), mode=0o644)
         return until
 
+
+#: Seconds since the epoch: the end of the year 9999.
+_LAST_TIME: Final = 253402300799
 
 #: Values of the fields of C{luxi.LOCK_FIELDS}.
 _LOCK_VALUES: Final[dict[str, Callable[[Any], Any]]] = {

@@ -167,6 +167,7 @@ class RapiServer:
             access_log=None,
             logger=logging.getLogger(__name__),
             keepalive_timeout=READ_TIMEOUT,
+            auto_decompress=False,
             lingering_time=1.0,
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
@@ -271,6 +272,12 @@ def _TooLarge(limit: int) -> baserlib.HttpError:
 async def _ReadBody(request: web.BaseRequest, limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise _TooLarge(limit)
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if request.body_exists and encoding.lower() != "identity":
+        # Some bytes could become any number of them
+        raise baserlib.HttpError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must come without Content-Encoding"
+        )
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         # Else the answer proper is taken for a second one

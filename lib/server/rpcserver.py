@@ -197,6 +197,7 @@ class RpcServer:
             keepalive_timeout=KEEPALIVE_TIMEOUT,
             tcp_keepalive=True,
             handler_cancellation=False,
+            auto_decompress=False,
         )
         return await self._server.Start(address or constants.BIND_ADDRESS_GLOBAL, port)
 

@@ -10,9 +10,17 @@ import logging.handlers
 import os
 import sys
 from collections.abc import Callable
+from typing import Final
 
 from .. import constants, pathutils
 from . import io
+
+#: Names that came from outside may hold anything: a log stays a text. Lines are left alone.
+_CONTROLS: Final = {
+    code: f"\\x{code:02x}"
+    for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))
+    if code not in b"\t\n"
+}
 
 
 class LogFileHandler(logging.Handler):
@@ -40,7 +48,7 @@ class LogFileHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         try:
-            line = self.format(record) + "\n"
+            line = self.format(record).translate(_CONTROLS) + "\n"
         except Exception:  # noqa: BLE001 - a bad format must not stop who logs
             self.handleError(record)
             return

@@ -8,6 +8,9 @@ from typing import Any, Final
 from .. import constants, errors
 from . import text
 
+#: Longest piece of a refused value that a message shows.
+_SHOWN_CHARS: Final = 80
+
 
 def _ForceString(value: object) -> str:
     # A false comes from "no_name" on the command line: the parameter is to be empty
@@ -16,6 +19,11 @@ def _ForceString(value: object) -> str:
     if isinstance(value, str):
         return value
     raise ValueError("a text is needed")
+
+
+def _Show(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN_CHARS else shown[:_SHOWN_CHARS] + "..."
 
 
 def _ForceBool(value: object) -> bool:
@@ -47,6 +55,13 @@ def _ForceInt(value: object) -> int:
         except ValueError:
             pass
     raise ValueError("an integer is needed")
+
+
+def _Bounded(value: Any) -> Any:
+    # The system's calls take no more
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError("the number is too large")
+    return value
 
 
 _CONVERTERS: Final[Mapping[str, Callable[[object], Any]]] = {
@@ -91,9 +106,9 @@ def ForceDictType(
                 f"Parameter '{name}' has the unknown type '{key_types[name]}'"
             ) from None
         try:
-            converted[name] = convert(value)
+            converted[name] = _Bounded(convert(value))
         except ValueError as err:
             raise errors.TypeEnforcementError(
-                f"Invalid value {value!r} for parameter '{name}': {err}"
+                f"Invalid value {_Show(value)} for parameter '{name}': {err}"
             ) from err
     target.update(converted)

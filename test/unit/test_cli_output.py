@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ganeti.client import clusterinfo, output
+from ganeti.client import clusterinfo, console, output
 
 _COLUMNS = output.Columns(
     {
@@ -137,3 +137,13 @@ class TestGroups:
         assert clusterinfo.FormatAllocators({"relocate": ["b", "a"], "allocate": ["c"]}) == (
             "allocate:c relocate:b,a"
         )
+
+
+class TestImpossibleText:
+    """What no terminal can show does not end a listing with a traceback."""
+
+    def test_half_a_surrogate_pair(self, capsys):
+        console.ToStdout("a\ud800b \u00e4")
+        console.ToStderr("c\udfffd")
+        out, err = capsys.readouterr()
+        assert (out, err) == ("a\\ud800b \u00e4\n", "c\\udfffd\n")

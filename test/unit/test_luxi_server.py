@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -284,6 +285,22 @@ class TestMethods:
             error = await world.connection.Error("SetWatcherPause", [now - 60])
             assert error[0] == "GenericError"
             assert await world.connection.Error("SetWatcherPause", ["soon"])
+            for much in (1e308, 2**62, 9**4000):
+                assert await world.connection.Error("SetWatcherPause", [much])
+
+        serve(_Work)
+
+    def test_watcher_pause_on_a_full_disk(self, serve):
+        """An error that says which file and why, for both directions."""
+
+        async def _Work(world):
+            files = world.master.runtime.files
+            now = world.master.runtime.clock.time()
+            files.Fail("*", pathutils.WATCHER_PAUSEFILE, errno.ENOSPC)
+            name, args = await world.connection.Error("SetWatcherPause", [now + 60])
+            assert name == "GenericError"
+            assert pathutils.WATCHER_PAUSEFILE in args[0]
+            assert "No space left on device" in args[0]
 
         serve(_Work)
 

@@ -67,6 +67,12 @@ class TestForm:
         with pytest.raises(ValueError):
             serializer.Load(text)
 
+    @pytest.mark.parametrize("text", ["1e999", '{"a": [-1e400]}', b"1e309", "9" * 5000])
+    def test_numbers_that_could_never_be_written_are_not_read(self, text):
+        """An opcode with such a one was a job that no file could hold."""
+        with pytest.raises(ValueError, match="too large|limit"):
+            serializer.Load(text)
+
     def test_bytes_and_text_are_the_same(self):
         assert serializer.Load(b'{"a": "\xc3\xa4"}') == {"a": "ä"}
 

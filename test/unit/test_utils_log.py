@@ -54,6 +54,12 @@ class TestFormat:
         )
         assert re.fullmatch(expected, io.ReadFile(logfile))
 
+    def testControlCharacters(self, logfile):
+        """A log stays a text, whatever somebody called a thing; lines are left alone."""
+        _Setup(logfile)
+        logging.info("name %s", "a\0b\x1b[2J\x9b\x7f\tc\nd\ud800\u00e4")
+        assert io.ReadFile(logfile).endswith("name a\\x00b\\x1b[2J\\x9b\\x7f\tc\nd\\ud800\u00e4\n")
+
     def testPercentInProgramName(self, logfile):
         _Setup(logfile, program="100%d")
         logging.info("x")

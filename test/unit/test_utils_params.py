@@ -120,3 +120,16 @@ def test_a_converted_dictionary_stays_as_it_is(target):
     again = dict(target)
     params.ForceDictType(again, TYPES)
     assert again == target
+
+
+class TestBounds:
+    """What no system call takes is no value of a parameter."""
+
+    @pytest.mark.parametrize("name", ["mem", "num"])
+    @pytest.mark.parametrize("value", [2**63, 10**4000, "9" * 4000])
+    def test_too_large(self, name, value):
+        target = {name: value}
+        with pytest.raises(errors.TypeEnforcementError, match=f"parameter '{name}'") as info:
+            params.ForceDictType(target, TYPES)
+        assert len(str(info.value)) < 6000
+        assert target == {name: value}
