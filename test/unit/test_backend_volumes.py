@@ -89,7 +89,7 @@ class TestVolumeList:
         assert "inst1.disk0" not in found
         assert "raid" in found
 
-    @pytest.mark.parametrize("attr", ["-wi-XX----", "-wisX-----", "-wid------"])
+    @pytest.mark.parametrize("attr", ["-wi-XX----", "-wi-sX----", "-wi-d-----"])
     def test_neither_inactive_nor_in_use(self, attr):
         """What the kernel could not be asked of, or is in between, is neither."""
         records = [{"lv_name": "a", "lv_size": "0", "lv_attr": attr}]
