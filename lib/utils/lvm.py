@@ -30,6 +30,10 @@ MISSING_DEVICE: Final = "[unknown]"
 #: Types of logical volumes that survive the loss of a device: mirrors and RAID.
 _REDUNDANT: Final = frozenset("mMrR")
 
+#: Seconds that a report may take. A device that does not answer blocks LVM for ever, and with it a
+#: thread of the node daemon for each question.
+_REPORT_TIMEOUT: Final = 120.0
+
 #: A row of a report: name of the field -> its value as text.
 Record = dict[str, str]
 
@@ -42,9 +46,14 @@ def HasConfiguration() -> bool:
     return not pathutils.IsVirtual() or os.path.isdir(pathutils.LVM_SYSTEM_DIR)
 
 
-def Run(argv: Sequence[str], rt: runtime.Runtime = runtime.DEFAULT) -> process.RunResult:
+def Run(
+    argv: Sequence[str],
+    rt: runtime.Runtime = runtime.DEFAULT,
+    timeout: float | None = None,
+) -> process.RunResult:
     """Run a program of LVM to its end, whatever that is.
 
+    @param timeout: seconds after which it is ended; only for one that changes nothing
     @raise errors.LVMError: it can not be run at all
     """
     env = {"LVM_SUPPRESS_FD_WARNINGS": "1"}
@@ -56,7 +65,7 @@ def Run(argv: Sequence[str], rt: runtime.Runtime = runtime.DEFAULT) -> process.R
             )
         env["LVM_SYSTEM_DIR"] = pathutils.LVM_SYSTEM_DIR
     try:
-        return rt.processes.run(list(argv), env=env)
+        return rt.processes.run(list(argv), env=env, timeout=timeout)
     except (errors.OpExecError, OSError) as err:
         raise errors.LVMError(f"{err} (is lvm2 installed?)") from err
 
@@ -105,7 +114,7 @@ def RunReport(
         if name.startswith("-"):
             raise errors.LVMError(f"{name!r} can't be the name of anything in LVM")
     argv = [command, "--reportformat", "json", "--units", "b", "--nosuffix", *options]
-    return Run([*argv, "-o", ",".join(fields), *names], rt)
+    return Run([*argv, "-o", ",".join(fields), *names], rt, _REPORT_TIMEOUT)
 
 
 def Report(

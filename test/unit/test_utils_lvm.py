@@ -80,6 +80,22 @@ class TestReport:
             "-o", "vg_name,vg_size", "xenvg",
         ]  # fmt: skip
 
+    def test_devices_that_do_not_answer(self, rt, monkeypatch):
+        """What only looks is given up some day; what changes something never."""
+        timeouts = []
+        run = rt.processes.run
+
+        def Run(argv, timeout=None, **kwargs):
+            timeouts.append(timeout)
+            return run(argv, timeout=timeout, **kwargs)
+
+        monkeypatch.setattr(rt.processes, "run", Run)
+        rt.processes.Answer("*", '{"report": []}')
+        lvm.Report("vgs", ("vg_name",), rt=rt)
+        lvm.Run(["lvextend", "x"], rt)
+        lvm.RunOrFail(["pvchange", "x"], "x", rt)
+        assert timeouts == [120, None, None]
+
     def test_names_are_never_options(self, rt):
         with pytest.raises(errors.LVMError, match="--config"):
             lvm.Report("vgs", ("vg_name",), ["--config=x"], rt)
