@@ -42,7 +42,7 @@ ROWS: list[table.Row] = [
 
 def InOrder(rows: Sequence[table.Row]) -> list[table.Row]:
     """In the order in which they are measured: those of one cluster together."""
-    return sorted(rows, key=lambda row: row.setting or table.Setting(0))
+    return sorted(rows, key=lambda row: (row.setting or table.Setting(0), not row.fresh))
 
 
 class Run:
@@ -149,7 +149,9 @@ def Main(argv: Sequence[str]) -> int:
     if not bench_place.IsDisk(table.FileSystemOf(opts.dir)):
         parser.error(f"{opts.dir} is not on a disk but on {table.FileSystemOf(opts.dir)}: --dir")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _Interrupt)
+        # As under nohup.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _Interrupt)
     machine = table.DescribeMachine(opts.dir)
     place = bench_place.Place(opts.dir, opts.quick)
     run = Run(place)

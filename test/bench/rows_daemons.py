@@ -143,6 +143,7 @@ def _Memory(instances: int, target: float) -> Row:
         "memory",
         INTERPRETERS,
         Setting(instances=instances),
+        fresh=True,
     )
 
 

@@ -120,6 +120,8 @@ def Burst(place: Place, setting: Setting | None) -> Mapping[str, float]:
             job_ids = Submit(client, ops)
             call = time.perf_counter() - start
             elapsed = WaitAll(client, job_ids) - start
+            # With what is left to do after the answers.
+            Settle(cluster)
             cpu = cluster.Cpu() - cpu
         own_cpu = time.process_time()
         write = floors.WriteManyDurably(place.Fresh(), floors.JOB_FILE, count)

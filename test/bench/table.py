@@ -56,6 +56,7 @@ class Row:
 
     @ivar target: None = there is none; C{at_least}: the figure is better the greater it is
     @ivar key: which of the measurement's figures
+    @ivar fresh: it wants daemons that did little before
     """
 
     name: str
@@ -66,6 +67,7 @@ class Row:
     floor: Floor
     setting: Setting | None = None
     at_least: bool = False
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
