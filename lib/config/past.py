@@ -1,14 +1,14 @@
 """Questions about the history of the configuration: who changed what, and what was it like then.
 
 All answers are in JSON's own types, and come in pages where they may be large. A page is worked out
-anew from the log and what is on disk now; that is no matter to its content, as the past is not
-changed by anything.
+from the log and what is on disk now; that is no matter to its content, as the past is not changed
+by anything. An old configuration of which another page is awaited is kept meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .. import errors, serializer
 from . import claims, difference, history
@@ -47,12 +47,22 @@ def _FormatTime(value: float | None) -> str:
     return "an unknown time" if value is None else text.FormatTime(value)
 
 
+class _Past(NamedTuple):
+    """A version, the objects that were different then (None: there was none), the others."""
+
+    version: history.Version
+    objects: dict[claims.Key, _Document | None]
+    view: View
+
+
 class History:
     """Reads the log and the configuration of an engine; for any thread."""
 
     def __init__(self, engine: CommitEngine, page_size: int = PAGE_SIZE) -> None:
         self._engine = engine
         self._page_size = page_size
+        #: The last one of which not all pages were asked for; replaced as a whole, by any thread.
+        self._kept: _Past | None = None
 
     @property
     def _log(self) -> history.HistoryLog:
@@ -174,8 +184,11 @@ class History:
         Raises: OpPrereqError if there was no such version, or the log does not reach back to it;
         OpExecError if it can't be read.
         """
-        now, view = self._engine.GetWritten()
-        version, objects = self._GoBack(now, view, serial_no)
+        kept = self._kept
+        if cursor is None or kept is None or kept.version.serial_no != serial_no:
+            now, view = self._engine.GetWritten()
+            kept = _Past(*self._GoBack(now, view, serial_no), view)
+        version, objects, view = kept
         header: _Document = {**self._engine.store.constant, "serial_no": version.serial_no}
         if version.mtime is not None:
             header["mtime"] = version.mtime
@@ -184,10 +197,12 @@ class History:
             after = claims.Key(*cursor)
             keys = [key for key in keys if key > after]
         page = keys[: self._page_size]
+        is_last = len(keys) == len(page)
+        self._kept = None if is_last else kept
         return {
             "header": header,
             "objects": [[*key, _GetDocument(view, objects, key)] for key in page],
-            "cursor": list(page[-1]) if len(keys) > len(page) else None,
+            "cursor": None if is_last else list(page[-1]),
         }
 
     def _GoBack(

@@ -336,6 +336,34 @@ class TestExport:
         for serial, content in keeper.files.items():
             assert _Export(cfg, serial, size) == content
 
+    def test_pages_are_one_walk(self, cfg, rt):
+        """The way back is gone once, and what it led to is forgotten with the last page."""
+        keeper = _Keeper(rt)
+        for number in range(4):
+            fake.AddInstance(cfg, f"inst{number}", _NODE1)
+            keeper.Look()
+        reader = past.History(cfg._engine, 3)
+        first, other = reader.Export(3), reader.Export(2)
+        # Another one has come in between, and the configuration is changed further.
+        cfg.RemoveInstance("inst0")
+        answers = {}
+        for serial, page in ((2, other), (3, first)):
+            answers[serial] = page
+            while page["cursor"] is not None:
+                page = reader.Export(serial, page["cursor"])
+                page["objects"] = answers[serial]["objects"] + page["objects"]
+                answers[serial] = page
+        for serial, answer in answers.items():
+            document = AssembleConfig({key: answer[key] for key in ("header", "objects")})
+            assert Dump(document, indent=True).encode() == keeper.files[serial]
+        assert reader._kept is None
+        page = reader.Export(2)
+        rt.files.Fail("read", _LOG)
+        while page["cursor"] is not None:
+            page = reader.Export(2, page["cursor"])
+        with pytest.raises(errors.OpExecError):
+            reader.Export(2)
+
     def test_what_is_not_written_yet_is_none_of_it(self, cfg, rt):
         """Between a change in memory and its write, the past begins with what is on disk."""
         fake.AddInstance(cfg, _INST, _NODE1)
