@@ -84,6 +84,9 @@ class Configuration(Protocol):
     def GetNodeInfo(self, node_name: str) -> objects.Node | None:
         """The node of that name, if there is one."""
 
+    def GetMasterNode(self) -> str:
+        """Name of the master, the node that calls."""
+
     def GetClusterInfo(self) -> objects.Cluster:
         """The cluster with its default parameters."""
 
@@ -435,6 +438,20 @@ class RpcRunner(metaclass=_HasCalls):
         result: RpcResult = self._Call(rpc_defs.CALLS["instance_start"], [node], args)[node]
         return result
 
+    def call_hooks_runner(
+        self, node_list: Sequence[str], hpath: str, phase: str, env: Mapping[str, str]
+    ) -> dict[str, RpcResult]:
+        """Run hook scripts on nodes; the master, this very node, is not called if it has none."""
+        call = rpc_defs.CALLS["hooks_runner"]
+        spared = set() if _HasHooks(hpath, phase) else {self._cfg.GetMasterNode()}
+        nodes = [name for name in node_list if name not in spared]
+        results: dict[str, RpcResult] = {}
+        if nodes:
+            results = self._Call(call, nodes, [hpath, phase, env])
+        for name in spared & set(node_list):
+            results[name] = RpcResult([True, []], call=call.name, node=name)
+        return results
+
     @classmethod
     def call_upload_file(
         cls,
@@ -507,6 +524,11 @@ def _FillDiskParams(
     disk["params"] = cluster.SimpleFillDisk(own)
     for child in disk.get("children") or ():
         _FillDiskParams(cluster, child, own)
+
+
+def _HasHooks(hpath: str, phase: str) -> bool:
+    """May there be scripts on this node? Only a node can tell of itself."""
+    return os.path.isdir(os.path.join(pathutils.HOOKS_BASE_DIR, f"{hpath}-{phase}.d"))
 
 
 def _OwnerNames(st: os.stat_result) -> tuple[int | str, int | str]:

@@ -777,7 +777,7 @@ class TestDaemon:
     def test_queue_files_are_made(self, own):
         daemon = own().Start()
         names = sorted(path.name for path in (daemon.data_dir / "queue").iterdir())
-        assert names == ["archive", "lock", "serial", "version"]
+        assert names == ["archive", "journal", "lock", "serial", "version"]
 
     def test_queue_of_another_version(self, own):
         daemon = own()
@@ -803,6 +803,9 @@ class TestDaemon:
         path = pathutils.QUEUE_DIR + "/job-7"
         result = rpc.RpcRunner.call_jobqueue_update(["n"], ["127.77.11.2"], path, "x" * 1000)["n"]
         assert result.fail_msg is None
+        # Durable now, and in its file when the daemon ends at the latest.
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(15) == 0
         assert (daemon.data_dir / "queue" / "job-7").read_text() == "x" * 1000
 
     def test_sigterm(self, own):

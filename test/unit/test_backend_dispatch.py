@@ -16,6 +16,7 @@ SAMPLES = {
     "devices": [[DISK, ["loop", "/e"]]],
     "snapshots": [DISK, False],
     "renames": [["/a", "/b"]],
+    "files": [["/a", [0, "text"]]],
     "data": [0, "text"],
     "checks": {"version": None},
     "env": {"A": "b"},

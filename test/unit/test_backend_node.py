@@ -191,7 +191,8 @@ class TestLeaveCluster:
             node.LeaveCluster(False, rt)
         assert excinfo.value.args == (True, "Shutdown scheduled")
         assert os.listdir(pathutils.DATA_DIR) == ["queue"]
-        assert sorted(os.listdir(pathutils.QUEUE_DIR)) == ["archive", "lock"]
+        assert sorted(os.listdir(pathutils.QUEUE_DIR)) == ["archive", "journal", "lock"]
+        assert os.listdir(pathutils.JOB_QUEUE_JOURNAL_DIR) == []
         assert _Commands(rt) == [f"{pathutils.DAEMON_UTIL} stop ganeti-confd"]
 
     def test_with_ssh(self, rt, monkeypatch, tmp_path):

@@ -40,6 +40,9 @@ class _Config:
     def GetNodeInfo(self, node_name):
         return self.nodes.get(node_name)
 
+    def GetMasterNode(self):
+        return "node1.example.com"
+
     def GetClusterInfo(self):
         return self.cluster
 
@@ -430,6 +433,36 @@ class TestCalls:
         assert pathutils.FromWire(update) == [path, [0, "text"]]
         # The list itself is the array of arguments
         assert pathutils.FromWire(rename) == [[path, path + "0"]]
+
+    def test_queue_files(self, static, transport):
+        """JQ2: many files in one call, in their order."""
+        paths = [f"{pathutils.QUEUE_DIR}/job-{number}" for number in (2, 1)]
+        files = [(paths[0], b"a" * 5000), (paths[1], b"b" * 9000)]
+        static.call_jobqueue_update_many(["a"], ["192.0.2.8"], files)
+        (args,) = pathutils.FromWire(json.loads(transport.requests[0].body))
+        assert [(path, rpc.DecodeData(data)) for path, data in args] == files
+        # Small ones are not worth the time that compressing takes.
+        assert [encoding for _, (encoding, _) in args] == [0, 1]
+
+    def test_master_without_hooks_is_not_called(self):
+        """It is this very node, and most have none."""
+        transport = _Answering(json.dumps([True, [["x-pre.d/a", 2, ""]]]).encode())
+        runner = rpc.RpcRunner(_Config(), transport=transport)
+        names = ["node1.example.com", "node2.example.com"]
+
+        def Ask():
+            return {
+                name: result.payload
+                for name, result in runner.call_hooks_runner(names, "x", "pre", {}).items()
+            }
+
+        assert Ask() == {names[0]: [], names[1]: [["x-pre.d/a", 2, ""]]}
+        assert [request.host for request in transport.requests] == ["192.0.2.2"]
+        os.makedirs(f"{pathutils.HOOKS_BASE_DIR}/x-pre.d")
+        try:
+            assert Ask() == dict.fromkeys(names, [["x-pre.d/a", 2, ""]])
+        finally:
+            os.rmdir(f"{pathutils.HOOKS_BASE_DIR}/x-pre.d")
 
     def test_upload_file(self, static, transport, tmp_path):
         path = tmp_path / "file"
