@@ -584,7 +584,10 @@ class TestInstanceOnANode:
         def GetNodeInfo(self, _):
             return self._node
 
-        def GetClusterInfo(self):
+        def GetMasterNode(self):
+        return "node9.example.com"
+
+    def GetClusterInfo(self):
             return self._cluster
 
     @pytest.fixture
