@@ -641,7 +641,10 @@ _NO_PROGRAM = (126, 127)
 
 def DescribeSetupFailure(node: str, result: process.RunResult) -> str:
     """Say why a host could not be set up as a node; pure."""
-    output = result.output.strip() or result.fail_reason
+    lines = result.output.splitlines()
+    # Nothing was added anywhere, and the user has just agreed to it.
+    output = "\n".join(line for line in lines if "Warning: Permanently added" not in line).strip()
+    output = output or result.fail_reason
     if result.exit_code == ssh.SSH_FAILED:
         text = f"No way to {node} by SSH as {constants.GANETI_RUNAS}: {output}"
         if "IDENTIFICATION HAS CHANGED" in output:
