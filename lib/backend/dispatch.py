@@ -151,7 +151,10 @@ def Execute(name: str, body: Any, handlers: Mapping[str, Handler] = HANDLERS) ->
     @raise RPCFail: it failed; anything else that is raised is a mistake of ours
     @raise errors.QuitGanetiException: the daemon must end after answering
     """
-    args = rpc_defs.DecodeArgs(name, pathutils.FromWire(body))
+    try:
+        args = rpc_defs.DecodeArgs(name, pathutils.FromWire(body))
+    except RecursionError:
+        Fail(f"The arguments of call '{name}' are nested too deeply")
     handler = handlers.get(name)
     if handler is None:
         NotImplementedCall(name)

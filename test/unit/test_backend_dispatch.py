@@ -114,6 +114,15 @@ class TestRefusedArguments:
         assert success is False
         assert text in message
 
+    def test_nested_deeply(self, caplog):
+        """Refused like any wrong argument: nothing of ours has gone wrong."""
+        body = []
+        for _ in range(5000):
+            body = [body]
+        success, text = dispatch.Answer("node_verify", body)
+        assert (success, "nested too deeply" in text) == (False, True)
+        assert not any(record.exc_info for record in caplog.records)
+
     def test_no_body_means_no_arguments(self):
         assert dispatch.Answer("version", None) == (True, constants.PROTOCOL_VERSION)
 
