@@ -308,13 +308,15 @@ class SimpleConfigReader:
         self.Reload(force=True)
 
     def Reload(self, force: bool = False) -> bool:
-        """Read the file again if it changed: other inode or size, or a newer mtime.
+        """Read the file again if it changed: other inode, size or mtime.
+
+        An older mtime counts as well: a clock may have been set back meanwhile.
 
         @return: whether the file was read
         """
         current = self._Stat()
         last = self._last
-        if not force and last is not None and not _IsNewer(current, last):
+        if not force and last is not None and not _IsOther(current, last):
             return False
         tables = self._Load()
         # The stat of before the read: should the file change in between, it is read once more.
@@ -436,8 +438,8 @@ class SimpleConfigReader:
         return list(self._tables.link_ips.get(link or self.GetDefaultNicLink(), []))
 
 
-def _IsNewer(current: FileStat, last: FileStat) -> bool:
-    return current.inode != last.inode or current.size != last.size or current.mtime > last.mtime
+def _IsOther(current: FileStat, last: FileStat) -> bool:
+    return current.inode != last.inode or current.size != last.size or current.mtime != last.mtime
 
 
 def GetMasterAndMyself(ss: _MasterInfo | None = None) -> tuple[str, str]:

@@ -94,6 +94,12 @@ def IsGone(sock: Any) -> bool:
     return any(mask & (select.POLLHUP | select.POLLERR) for _, mask in poll.poll(0))
 
 
+def _FromOSError(request: luxi.Request, err: OSError) -> errors.GenericError:
+    """What the system refused, a full disk, say: for a client, which knows only our errors."""
+    where = f"{err.filename}: " if err.filename else ""
+    return errors.GenericError(f"{request.method} failed: {where}{err.strerror or err}")
+
+
 class LuxiServer:
     """Serves LUXI on a listening socket.
 
@@ -236,6 +242,9 @@ class LuxiServer:
             text = await self._Format(result)
         except _ClientGone:
             return False
+        except OSError as err:
+            logging.error("%s failed: %s", request.method, err)
+            text = luxi.FormatResponse(False, luxi.EncodeError(_FromOSError(request, err)))
         except Exception as err:  # noqa: BLE001 - the boundary of a request
             if not isinstance(err, errors.GenericError):
                 logging.exception("Error while serving %s", request.method)

@@ -304,6 +304,21 @@ class TestMethods:
 
         serve(_Work)
 
+    def test_any_request_on_a_full_disk(self, serve, caplog):
+        """What the system refuses is an error that names the request, and no fault of ours."""
+
+        async def _Work(world):
+            world.master.runtime.files.Fail("*", "*", errno.ENOSPC)
+            for method, args in (("SetDrainFlag", True), ("SetDrainFlag", False)):
+                where = pathutils.JOB_QUEUE_DRAIN_FILE
+                text = f"{method} failed: {where}: No space left on device"
+                assert await world.connection.Error(method, args) == ["GenericError", [text]]
+            assert await world.connection.Error("SubmitJob", [OP])
+            assert not any(record.exc_info for record in caplog.records)
+            world.master.runtime.files.Heal()
+
+        serve(_Work)
+
     def test_later_clients(self, serve):
         """They name a version, wrap arguments and want integers."""
 

@@ -1,5 +1,6 @@
 """The small files of every node, and the plain reader of the configuration."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -206,6 +207,34 @@ class TestRoundTrip:
         assert store.GetNodeSecondaryIPList() == ["node1.example.com 10.77.0.1"]
         assert store.GetUidPool() == "1000-1009\n2000\n3000-3005"
         assert store.GetMaintainNodeHealth() is False
+
+
+class TestClockIsSet:
+    """A clock that jumps, by an hour, say, hides no change."""
+
+    @pytest.mark.parametrize("jump", [-3600.0, -0.001, 0.001, 3600.0])
+    def test_reload(self, rt, jump):
+        config = serializer.Load((_GOLDEN / "config.data").read_bytes())
+        rt.files.write("/cfg", serializer.Dump(config).encode())
+        reader = ssconf.SimpleConfigReader("/cfg", runtime=rt)
+        assert not reader.Reload()
+        before = rt.files.stat("/cfg")
+        config["serial_no"] += 1
+        rt.files.write("/cfg", serializer.Dump(config).encode())
+        # The file system gave the number of the first file to the third.
+        stat = dataclasses.replace(before, mtime=before.mtime + jump)
+        rt.files.stat = lambda path: stat
+        assert reader.Reload()
+        assert reader.GetConfigSerialNo() == config["serial_no"]
+        assert not reader.Reload()
+
+    @pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+    def test_versions_go_on(self, store, jump):
+        """The master's clock is set: its next write is a newer one all the same."""
+        for serial, mtime in ((7, 10000.0), (8, 10000.0 + jump), (9, 10001.0 + jump)):
+            version = ssconf.Version(serial, mtime, "u").Format()
+            store.WriteFiles({"master_node": f"node{serial}", ssconf.VERSION_KEY: version})
+            assert store.GetMasterNode() == f"node{serial}"
 
 
 class TestLock:
@@ -485,7 +514,7 @@ class TestReloadDetection:
         other.rename(path)
         assert reader.Reload()
 
-    @pytest.mark.parametrize(("mtime", "reloaded"), [(1001, True), (999, False)])
+    @pytest.mark.parametrize(("mtime", "reloaded"), [(1001, True), (1000, False), (999, True)])
     def test_time(self, tmp_path, mtime, reloaded):
         path, reader = self._Open(tmp_path)
         os.utime(path, (mtime, mtime))
