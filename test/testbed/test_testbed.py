@@ -92,10 +92,8 @@ class TestNode:
 
     def test_files(self, bed):
         """What a node writes is its own; what this machine keeps for itself is not seen."""
-        bed.Ok(
-            "echo mine > /etc/ganeti/file; echo mine > /usr/share/testbed-file; echo mine > /tmp/file"
-        )
-        for path in ("/etc/ganeti/file", "/usr/share/testbed-file", "/tmp/file"):
+        for path in ("/etc/ganeti/file", "/usr/share/testbed-file", "/tmp/testbed-file"):
+            bed.Ok(f"echo mine > {path}")
             assert bed.Run("test", "-e", path, node="node2").code == 1
             assert not os.path.exists(path)
         assert set(bed.Ok("ls -A /root", node="node2").split()) <= {".pyenv"}
@@ -204,8 +202,8 @@ class TestPower:
     """A node can be killed whole and started again."""
 
     def test_kill_and_start(self, bed):
-        bed.Ok("echo kept > /var/lib/ganeti/file; echo lost > /run/file; setsid sleep 600 >/dev/null 2>&1 &",
-               node="node2")  # fmt: skip
+        bed.Ok("echo kept > /var/lib/ganeti/file; echo lost > /run/file", node="node2")
+        bed.Ok("setsid sleep 600 >/dev/null 2>&1 &", node="node2")
         boot_id = bed.Ok("cat /proc/sys/kernel/random/boot_id", node="node2")
         inside = bed.Do("status")
         bed.Do("kill", "node2")

@@ -1,0 +1,481 @@
+"""The life of a cluster of real nodes, from the first command to the last, over real SSH.
+
+The tests run in the order of this file: the cluster gets nodes, loses and finds them, and ends.
+"""
+
+import subprocess
+import threading
+import time
+
+import pytest
+
+from bed import layout
+from realcluster import INIT, AddNode, AnswerSsh, Config
+from vc import WaitFor
+
+NODE1, NODE2, NODE3, NODE4 = (f"node{i}.example.com" for i in range(1, 5))
+SECRETS = ("server.pem", "rapi.pem", "hmac.key")
+
+
+@pytest.fixture(scope="module")
+def bed(NewTestbed):
+    """Four machines that know nothing of clusters."""
+    return NewTestbed("--nodes=4")
+
+
+@pytest.fixture(scope="module")
+def master(bed):
+    """A cluster of one node with a network for replication."""
+    bed.Ok(f"{INIT} --secondary-ip=198.51.100.11 cluster")
+    return bed
+
+
+def KeyOfHost(bed, node, kind="ed25519"):
+    return " ".join((bed.Root(node) / f"etc/ssh/ssh_host_{kind}_key.pub").read_text().split()[:2])
+
+
+def KnowHost(bed, node, key):
+    """Let root of the master know a host by a key, and no other."""
+    path = bed.Root("node1") / "root/.ssh/known_hosts"
+    path.write_text(f"{node}.example.com,{node} {key}\n" if key else "")
+
+
+def AcceptKey(bed, node):
+    """Let the master's root in without a password, as an administrator would prepare it."""
+    key = (bed.Root("node1") / "root/.ssh/id_ed25519.pub").read_text()
+    directory = bed.Root(node) / "root/.ssh"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    (directory / "authorized_keys").write_text(key)
+
+
+@pytest.fixture(scope="module")
+def cluster(master):
+    """The same with node2, added with a password, and node3, added with a key."""
+    master.said = {"node2": AddNode(master, "node2", "--secondary-ip=198.51.100.12")}
+    AcceptKey(master, "node3")
+    KnowHost(master, "node3", KeyOfHost(master, "node3"))
+    options = ("--secondary-ip=198.51.100.13",)
+    master.said["node3"] = AddNode(master, "node3", *options, known=True, password=None)
+    return master
+
+
+def HasNothing(bed, node):
+    """Has a machine no secret, no key and no daemon of a cluster?"""
+    assert not [name for name in SECRETS if bed.Data(name, node).exists()]
+    key = bed.Root(node) / "root/.ssh/id_ed25519"
+    assert not key.exists()
+    WaitFor(
+        lambda: "ganeti-" not in bed.Ok("ps -e -o args=", node=node),
+        timeout=10,
+        what=f"the end of the daemons on {node}",
+    )
+    return True
+
+
+class TestInit:
+    """gnt-cluster init on a real machine (BASE1)."""
+
+    def test_master(self, master):
+        assert master.Ok("gnt-cluster getmaster") == f"{NODE1}\n"
+        assert "192.0.2.1/32" in master.Ok("ip -o addr show dev br0")
+        assert master.Problems() == []
+
+    def test_keys(self, master):
+        """Root has a key that it accepts itself; the host is known by the cluster's name."""
+        assert "node1\n" in master.Ok("gnt-cluster command hostname")
+        known = master.Data("known_hosts").read_text()
+        assert known == f"cluster.example.com {KeyOfHost(master, 'node1', 'rsa')}\n"
+
+    def test_again(self, master):
+        said = master.Fails(f"{INIT} cluster2")
+        assert "part of a cluster already" in said
+
+    def test_name_in_use(self, master):
+        """Where another cluster answers at its address, a host can not become a master."""
+        said = master.Fails(f"{INIT} cluster", node="node4")
+        assert "192.0.2.1 (cluster.example.com) answers already" in said
+        assert HasNothing(master, "node4")
+
+
+class TestRefused:
+    """gnt-node add of what can not be a node: nothing is left there, and the text says why."""
+
+    def Add(self, master, *args, code=1):
+        terminal = master.At("gnt-node", "add", "--force", *args)
+        try:
+            yield terminal
+            assert terminal.Wait() == code, terminal.text
+        finally:
+            terminal.Close()
+
+    def test_unknown_name(self, master):
+        assert "(nobody) does not resolve" in master.Fails("gnt-node add -f nobody")
+
+    def test_unreachable(self, master):
+        """A host that is there in name only."""
+        said = master.Fails("gnt-node add -f -s 198.51.100.99 ghost")
+        assert "No way to ghost.example.com by SSH as root" in said
+        assert "No route to host" in said
+
+    def test_without_terminal(self, master):
+        """Nobody can say whether an unknown host key is right."""
+        said = master.Fails("gnt-node add -f -s 198.51.100.14 node4")
+        assert "Host key verification failed" in said
+        assert HasNothing(master, "node4")
+
+    def test_host_key_not_confirmed(self, master):
+        """The key is shown, and the user's word counts."""
+        for terminal in self.Add(master, "-s", "198.51.100.14", "node4"):
+            shown = terminal.Expect(r"key fingerprint is (SHA256:\S+)\.").group(1)
+            real = master.Ok("ssh-keygen -l -f /etc/ssh/ssh_host_ed25519_key.pub", node="node4")
+            assert shown == real.split()[1]
+            terminal.Expect(r"\(yes/no")
+            terminal.Type("no")
+            terminal.Expect("Host key verification failed")
+        assert HasNothing(master, "node4")
+
+    def test_host_key_changed(self, master):
+        """Another key than the one that root knows: no question, no password, no way."""
+        KnowHost(master, "node4", KeyOfHost(master, "node2"))
+        said = master.Fails("gnt-node add -f -s 198.51.100.14 node4")
+        assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in said
+        assert "ssh-keygen -R node4.example.com, then try again" in said
+        assert HasNothing(master, "node4")
+        KnowHost(master, "node4", None)
+
+    def test_wrong_password(self, master):
+        for terminal in self.Add(master, "-s", "198.51.100.14", "node4"):
+            AnswerSsh(terminal, password="wrong")
+            for _ in range(2):
+                terminal.Expect("password: ")
+                terminal.Type("wrong")
+            terminal.Expect(r"No way to node4\.example\.com by SSH as root")
+            terminal.Expect("Permission denied")
+            assert "Permanently added" not in terminal.text
+        assert HasNothing(master, "node4")
+
+    @pytest.mark.parametrize(
+        ("options", "text"),
+        [
+            ("", "every node needs one"),
+            ("-s 198.51.100.300", "is no IPv4 address"),
+            ("-s 198.51.100.77", "does not answer at its secondary IP"),
+            ("-s 198.51.100.11", "belongs to node node1.example.com already"),
+            ("--readd", "not in the cluster"),
+        ],
+    )
+    def test_checked_first(self, master, options, text):
+        """What the master can tell is told before anybody is asked for a password."""
+        assert text in master.Fails(f"gnt-node add -f {options} node4")
+        assert HasNothing(master, "node4")
+
+    def test_foreign_secondary_address(self, master):
+        """Found only when the node has the secrets: they are taken back."""
+        AcceptKey(master, "node4")
+        KnowHost(master, "node4", KeyOfHost(master, "node4"))
+        said = master.Fails("gnt-node add -f -s 198.51.100.12 node4")
+        assert "does not have the secondary IP 198.51.100.12" in said
+        assert "Could not" not in said
+        assert HasNothing(master, "node4")
+        assert (master.Root("node4") / "root/.ssh/authorized_keys").read_text() == ""
+        assert len(Config(master)["nodes"]) == len(master.Listing("gnt-node", "name"))
+
+    def test_suite_not_installed(self, master):
+        AcceptKey(master, "node4")
+        KnowHost(master, "node4", KeyOfHost(master, "node4"))
+        tools = f"{layout.TREE}/tools"
+        master.Ok(f"mount -t tmpfs none {tools}", node="node4")
+        try:
+            said = master.Fails("gnt-node add -f -s 198.51.100.14 node4")
+        finally:
+            master.Ok(f"umount {tools}", node="node4")
+        assert "is the suite installed there, at the same place as here?" in said
+        assert HasNothing(master, "node4")
+
+    def test_node_of_another_cluster(self, master):
+        """It stays what it is; and after its cluster has gone it can join (BASE1: destroy)."""
+        AcceptKey(master, "node4")
+        KnowHost(master, "node4", KeyOfHost(master, "node4"))
+        master.Ok(f"{INIT} --no-ssh-init cluster2", node="node4")
+        said = master.Fails("gnt-node add -f -s 198.51.100.14 node4")
+        assert "node of the cluster 'cluster2.example.com' already" in said
+        assert master.Ok("gnt-cluster getmaster", node="node4") == f"{NODE4}\n"
+        master.Ok("gnt-cluster destroy --yes-do-it", node="node4")
+        assert HasNothing(master, "node4")
+        assert "192.0.2.2/" not in master.Ok("ip -o addr", node="node4")
+
+
+class TestAdded:
+    """gnt-node add over SSH (BASE1), with a password and with a key."""
+
+    def test_questions(self, cluster):
+        assert "authenticity of host 'node2.example.com (192.0.2.12)'" in cluster.said["node2"]
+        assert "password" in cluster.said["node2"]
+        # Its key was known, and root's accepted: nothing to ask.
+        assert "authenticity" not in cluster.said["node3"]
+        assert "password" not in cluster.said["node3"]
+
+    def test_listed(self, cluster):
+        assert cluster.Listing("gnt-node", "name,pip,sip,role") == [
+            [NODE1, "192.0.2.11", "198.51.100.11", "M"],
+            [NODE2, "192.0.2.12", "198.51.100.12", "C"],
+            [NODE3, "192.0.2.13", "198.51.100.13", "C"],
+        ]
+
+    def test_verified(self, cluster):
+        """SSH, both networks, files, times and versions of all nodes are in order."""
+        assert cluster.Problems() == []
+
+    @pytest.mark.parametrize("node", ["node2", "node3"])
+    def test_secrets(self, cluster, node):
+        for name in SECRETS:
+            path = cluster.Data(name, node)
+            assert path.stat().st_mode & 0o777 == 0o400
+            assert path.read_bytes() == cluster.Data(name).read_bytes()
+
+    @pytest.mark.parametrize("node", ["node2", "node3"])
+    def test_files(self, cluster, node):
+        """RC1: a new node gets what all nodes have; JQ2: and the copies of a candidate."""
+        for name in ("known_hosts", "config.data"):
+            assert cluster.Data(name, node).read_bytes() == cluster.Data(name).read_bytes()
+        hosts = (cluster.Root(node) / "etc/hosts").read_text()
+        assert hosts == (cluster.Root("node1") / "etc/hosts").read_text()
+        for other in (NODE1, NODE2, NODE3):
+            assert f"{other} " in hosts
+        assert cluster.Data("ssconf_master_node", node).read_text() == f"{NODE1}\n"
+
+    def test_host_keys(self, cluster):
+        """All nodes have one RSA host key, and have loaded it."""
+        for node in ("node2", "node3"):
+            scan = cluster.Ok(f"ssh-keyscan -t rsa {node} 2>/dev/null")
+            assert scan.split(None, 1)[1].strip() == KeyOfHost(cluster, "node1", "rsa")
+
+    def test_every_node_reaches_every_other(self, cluster):
+        for node in ("node1", "node2", "node3"):
+            ssh = (
+                "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes"
+                " -o HostKeyAlias=$(cat /var/lib/ganeti/ssconf_cluster_name)"
+                " -o UserKnownHostsFile=/var/lib/ganeti/known_hosts"
+            )
+            loop = f"for n in 1 2 3; do {ssh} node$n hostname --fqdn </dev/null; done"
+            assert cluster.Ok(loop, node=node).split() == [NODE1, NODE2, NODE3]
+
+    def test_again(self, cluster):
+        said = cluster.Fails("gnt-node add -f -s 198.51.100.12 node2")
+        assert "already in the cluster - please retry with '--readd'" in said
+
+    def test_readd(self, cluster):
+        """Its role is kept, and its daemons are new ones."""
+        before = cluster.Ok("cat /var/run/ganeti/ganeti-noded.pid", node="node3")
+        AddNode(cluster, "node3", "--readd", known=True, password=None)
+        assert cluster.Ok("cat /var/run/ganeti/ganeti-noded.pid", node="node3") != before
+        assert [row for row in cluster.Listing("gnt-node", "name,role") if NODE3 in row] == [
+            [NODE3, "C"]
+        ]
+        assert cluster.Problems() == []
+
+    def test_master_can_not_be_readded(self, cluster):
+        assert "is the master" in cluster.Fails("gnt-node add --readd node1")
+
+
+class TestCommands:
+    """gnt-cluster command and copyfile (BASE1)."""
+
+    def test_command(self, cluster):
+        out = cluster.Ok("gnt-cluster command 'hostname; echo $SSH_CONNECTION | cut -d\" \" -f3'")
+        names = [line.split()[1] for line in out.splitlines() if line.startswith("node: ")]
+        # The master comes last.
+        assert names == [NODE2, NODE3, NODE1]
+        for number in (1, 2, 3):
+            assert f"node{number}\n192.0.2.1{number}\nreturn code = 0" in out
+
+    def test_command_fails(self, cluster):
+        result = cluster.Run("gnt-cluster command -n node2 'exit 3'")
+        assert "return code = 3" in result.out
+        assert result.code == 1
+
+    @pytest.mark.parametrize("option", ["", "--use-replication-network"])
+    def test_copyfile(self, cluster, option):
+        content = f"what all need {option}\n"
+        path = cluster.Root("node1") / "etc/ganeti/some-file"
+        path.write_text(content)
+        path.chmod(0o640)
+        cluster.Ok(f"gnt-cluster copyfile {option} /etc/ganeti/some-file")
+        for node in ("node2", "node3"):
+            copy = cluster.Root(node) / "etc/ganeti/some-file"
+            assert copy.read_text() == content
+            assert copy.stat().st_mode & 0o777 == 0o640
+
+    def test_copyfile_fails(self, cluster):
+        cluster.Ok("mkdir -p /srv/here && touch /srv/here/file")
+        said = cluster.Fails("gnt-cluster copyfile -n node2 /srv/here/file")
+        assert "Copy of file /srv/here/file to node node2.example.com failed" in said
+
+
+class TestCutOff:
+    """A node whose cables are cut fails what needs it in seconds, and nothing else."""
+
+    def test_during_a_job(self, cluster):
+        """A call that may take hours does not wait for a node that has gone (JQ2)."""
+        argv = cluster.Command("gnt-debug", "delay", "--no-master", "-n", "node3", "40")
+        proc = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        running = "gnt-job list --no-headers -o status,summary"
+        WaitFor(
+            lambda: "running TEST_DELAY(40" in " ".join(cluster.Ok(running).split()),
+            what="the job",
+        )
+        # The call is under way a moment later.
+        time.sleep(0.5)
+        cluster.Do("cut", "node3")
+        start = time.monotonic()
+        # At the same time, so that one wait is enough for all.
+        listing = []
+        thread = threading.Thread(
+            target=lambda: listing.extend(cluster.Listing("gnt-node", "name,mtotal"))
+        )
+        thread.start()
+        # Jobs on other nodes do not notice.
+        cluster.Ok("gnt-debug delay --no-master -n node2 0.1")
+        assert time.monotonic() - start < 15
+        said = proc.communicate(timeout=40)[0]
+        assert proc.returncode == 1
+        thread.join()
+        assert [row[0] for row in listing if row[1] == "?"] == [NODE3]
+        assert time.monotonic() - start < 45
+        assert "node3.example.com" in said
+        assert "whether it was carried out is not known" in said
+
+    def test_reported(self, cluster):
+        """So is a node that is cut off from the network for replication alone."""
+        cluster.Do("cut", "node2", "--network=secondary")
+        try:
+            found = cluster.Problems()
+        finally:
+            cluster.Do("mend", "node2")
+        for code in ("ENODERPC", "ENODESSH", "ENODENET"):
+            assert [line for line in found if f":{code}:" in line and NODE3 in line], found
+        of_node2 = [line for line in found if NODE2 in line and NODE3 not in line]
+        assert of_node2
+        assert all(":ENODENET:" in line and "secondary" in line for line in of_node2), found
+
+    def test_offline(self, cluster):
+        """What is marked offline is not asked, and costs no time."""
+        cluster.Ok("gnt-node modify --offline=yes node3")
+        start = time.monotonic()
+        assert cluster.Problems() == []
+        said = cluster.Run("gnt-cluster command hostname")
+        assert "skipping offline node(s): node3.example.com" in said.err
+        assert time.monotonic() - start < 10
+
+    def test_readd(self, cluster):
+        cluster.Do("mend", "node3")
+        # It never heard that it was offline.
+        cluster.Ok("daemon-util stop-all", node="node3")
+        AddNode(cluster, "node3", "--readd", known=True, password=None)
+        assert cluster.Problems() == []
+        for name in ("config.data", "ssconf_offline_nodes"):
+            assert cluster.Data(name, "node3").read_bytes() == cluster.Data(name).read_bytes()
+
+
+class TestPower:
+    """A node is killed whole and started again."""
+
+    def test_node(self, cluster):
+        boot_ids = dict(cluster.Listing("gnt-node", "name,bootid"))
+        cluster.Do("kill", "node2")
+        # Changes of the configuration go on without it.
+        cluster.Ok("gnt-cluster add-tags while-node2-was-down")
+        cluster.Do("start", "node2")
+        for name in ("ganeti-noded", "ganeti-confd"):
+            cluster.WaitForDaemon(name, "node2")
+        after = dict(cluster.Listing("gnt-node", "name,bootid"))
+        assert [name for name in boot_ids if after[name] != boot_ids[name]] == [NODE2]
+        # What it missed comes by itself.
+        WaitFor(
+            lambda: (
+                cluster.Data("config.data", "node2").read_bytes()
+                == cluster.Data("config.data").read_bytes()
+            ),
+            timeout=40,
+            what="the configuration on node2",
+        )
+        assert cluster.Data("ssconf_cluster_tags", "node2").read_text() == "while-node2-was-down\n"
+        assert cluster.Problems() == []
+
+    def test_powercycle(self, cluster):
+        """NA3: gnt-node powercycle ends the node for real, and that node alone."""
+        boot_id = dict(cluster.Listing("gnt-node", "name,bootid"))[NODE3]
+        # The fake hypervisor does it for tests alone.
+        restart = "daemon-util stop ganeti-noded && daemon-util start ganeti-noded"
+        cluster.Ok(f"export GANETI_FAKE_POWERCYCLE=1; {restart}", node="node3")
+        cluster.Ok("gnt-node powercycle --yes node3")
+        down = f"{NODE3} 192.0.2.13 198.51.100.13 down"
+        WaitFor(lambda: down in cluster.Do("status"), timeout=20, what="the restart of node3")
+        assert cluster.Do("status").count(" up ") == 3
+        cluster.Do("start", "node3")
+        cluster.WaitForDaemon("ganeti-noded", "node3")
+        assert dict(cluster.Listing("gnt-node", "name,bootid"))[NODE3] != boot_id
+
+    def test_master(self, cluster):
+        """CF5: with the master's power gone the candidates' confd answers; JQ1, JQ5: when it
+        comes back it finds its jobs, asks the others and is the master again."""
+        jobs = len(cluster.Listing("gnt-job", "id"))
+        cluster.Do("kill", "node1")
+        try:
+            out = cluster.Ok(f"{layout.TREE}/tools/confd-client master", node="node2")
+        finally:
+            cluster.Do("start", "node1")
+        assert NODE1 in out
+        WaitFor(lambda: cluster.Run("gnt-cluster version").code == 0, timeout=60, what="a master")
+        WaitFor(lambda: cluster.Run("gnt-node list").code == 0, timeout=60, what="the master")
+        assert len(cluster.Listing("gnt-job", "id")) == jobs
+        assert "192.0.2.1/32" in cluster.Ok("ip -o addr show dev br0")
+        assert cluster.Problems() == []
+
+
+class TestEnd:
+    """gnt-node remove and gnt-cluster destroy leave clean machines (BASE1)."""
+
+    def test_remove(self, cluster):
+        cluster.Ok("gnt-node remove node2")
+        assert HasNothing(cluster, "node2")
+        assert sorted(path.name for path in cluster.Data("", "node2").iterdir()) == ["queue"]
+        assert NODE2 not in (cluster.Root("node1") / "etc/hosts").read_text()
+        assert NODE2 not in (cluster.Root("node3") / "etc/hosts").read_text()
+        ssh = cluster.Run("ssh -o BatchMode=yes -o StrictHostKeyChecking=no node2 hostname")
+        assert "Permission denied" in ssh.err
+        assert cluster.Problems() == []
+
+    def test_removed_node_can_join_again(self, cluster):
+        AddNode(cluster, "node2", "--secondary-ip=198.51.100.12", "--no-ssh-key-check", known=True)
+        assert cluster.Problems() == []
+
+    def test_remove_a_dead_node(self, cluster):
+        cluster.Do("kill", "node2")
+        cluster.Ok("gnt-node modify --offline=yes node2")
+        result = cluster.Run("gnt-node remove node2")
+        assert result.code == 0, result.out + result.err
+        assert [row[0] for row in cluster.Listing("gnt-node", "name")] == [NODE1, NODE3]
+        cluster.Do("start", "node2")
+
+    def test_destroy(self, cluster):
+        said = cluster.Fails("gnt-cluster destroy --yes-do-it")
+        assert "node3.example.com" in said
+        cluster.Ok("gnt-node remove node3")
+        assert "--yes-do-it" in cluster.Fails("gnt-cluster destroy")
+        key = (cluster.Root("node1") / "root/.ssh/id_ed25519.pub").read_text()
+        cluster.Ok("gnt-cluster destroy --yes-do-it")
+        WaitFor(
+            lambda: "ganeti-" not in cluster.Ok("ps -e -o args="), what="the end of all daemons"
+        )
+        assert not [name for name in SECRETS if cluster.Data(name).exists()]
+        assert "192.0.2.1/32" not in cluster.Ok("ip -o addr show dev br0")
+        assert key not in (cluster.Root("node1") / "root/.ssh/authorized_keys").read_text()
+        assert (
+            layout.PASSWORD
+            not in subprocess.run(
+                cluster.Command("ls /var/log/ganeti; grep -rl 'root of the' /var/log || true"),
+                capture_output=True,
+                text=True,
+            ).stdout
+        )
