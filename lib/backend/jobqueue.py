@@ -12,7 +12,7 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from .. import errors, jstore, pathutils, rpc, runtime
@@ -23,6 +23,14 @@ from .cleaning import CleanDirectory
 
 #: Seconds to wait for the lock of the queue.
 LOCK_TIMEOUT: Final = 10.0
+#: What no file can take the place of.
+_DIRECTORIES: Final = frozenset(
+    [
+        pathutils.QUEUE_DIR,
+        pathutils.JOB_QUEUE_ARCHIVE_DIR,
+        pathutils.JOB_QUEUE_JOURNAL_DIR,
+    ]
+)
 #: Held by the call of this process that has, or waits for, the lock file.
 _OUR_TURN: Final = runtime.DEFAULT.threads.Lock()
 
@@ -32,22 +40,35 @@ def IsQueueFile(path: str, queue_dir: str = pathutils.QUEUE_DIR) -> bool:
 
     Its journal is nobody's to write but our own.
     """
-    if "\0" in path or not io.IsNormAbsPath(path):
-        return False
-    real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-    root = os.path.realpath(queue_dir)
-    journal_dir = os.path.join(root, os.path.basename(pathutils.JOB_QUEUE_JOURNAL_DIR))
     return (
-        path != queue_dir
-        and os.path.commonpath([real, journal_dir]) != journal_dir
+        "\0" not in path
+        and io.IsNormAbsPath(path)
+        and path not in _DIRECTORIES
         and os.path.commonpath([path, queue_dir]) == queue_dir
-        and os.path.commonpath([real, root]) == root
+        and _IsQueueDirectory(os.path.dirname(path), queue_dir)
     )
 
 
-def _CheckQueueFile(path: str) -> None:
-    if not IsQueueFile(path):
-        Fail(f"File {path!r} is not in the queue directory {pathutils.QUEUE_DIR}")
+def _IsQueueDirectory(path: str, queue_dir: str) -> bool:
+    root = os.path.realpath(queue_dir)
+    journal_dir = os.path.join(root, os.path.basename(pathutils.JOB_QUEUE_JOURNAL_DIR))
+    real = os.path.realpath(path)
+    return (
+        os.path.commonpath([real, root]) == root
+        and os.path.commonpath([real, journal_dir]) != journal_dir
+    )
+
+
+def _CheckQueueFiles(paths: Iterable[str]) -> None:
+    """Refuse paths that lie elsewhere; links are looked at once for each directory."""
+    good: set[str] = set()
+    for path in paths:
+        directory = os.path.dirname(path)
+        plain = "\0" not in path and io.IsNormAbsPath(path) and path not in _DIRECTORIES
+        if not (plain and directory in good):
+            if not IsQueueFile(path):
+                Fail(f"File {path!r} is not in the queue directory {pathutils.QUEUE_DIR}")
+            good.add(directory)
 
 
 def InitQueue() -> None:
@@ -108,10 +129,8 @@ def JobQueueUpdateMany(files: Sequence[tuple[str, Sequence[Any]]]) -> None:
 
     @param files: pairs of path and encoded content
     """
-    changes = []
-    for path, encoded in files:
-        _CheckQueueFile(path)
-        changes.append(journal.Update(path, _Decode(encoded)))
+    _CheckQueueFiles(path for path, _ in files)
+    changes = [journal.Update(path, _Decode(encoded)) for path, encoded in files]
     with _QueueLock(LOCK_TIMEOUT):
         _GetFiles().Change(changes)
 
@@ -132,8 +151,7 @@ def JobQueueRename(renames: Sequence[Sequence[str]]) -> list[None]:
     @raise errors.LockError: another process keeps the queue for too long
     @raise RPCFail: a path lies elsewhere, or a file can't be renamed
     """
-    for path in (path for pair in renames for path in pair):
-        _CheckQueueFile(path)
+    _CheckQueueFiles(path for pair in renames for path in pair)
     with _QueueLock(LOCK_TIMEOUT):
         failed = _GetFiles().Change([journal.Rename(old, new) for old, new in renames])
     if failed:

@@ -114,6 +114,11 @@ class LUInstanceSetParams(base.LogicalUnit):
         assert self.needed_locks is not None
         self.needed_locks[locking.LEVEL_NODE] = []
         self.recalculate_locks[locking.LEVEL_NODE] = base.LOCKS_REPLACE
+        # Only who makes or removes disks there needs a node for himself: many instances of one
+        # node can be modified at once.
+        self.share_locks[locking.LEVEL_NODE] = not any(
+            which in constants.DDMS_VALUES for which, _ in self.op.disks
+        )
 
     def DeclareLocks(self, level: int) -> None:
         if level == locking.LEVEL_NODE:

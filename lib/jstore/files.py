@@ -21,6 +21,9 @@ from .journal import Change, Rename, Update
 
 #: Seconds until a changed file is written: what is changed again meanwhile is written once.
 _DELAY: Final = 0.5
+#: The same where others may have the queue, so that nobody reads its files as they go. There the
+#: changes of a burst would have to wait for each other and for the files of the last moment.
+_SHARED_DELAY: Final = 20.0
 #: Seconds without a change after which the journal is emptied, and its size that it is emptied at.
 _QUIET: Final = 1.0
 _SIZE_LIMIT: Final = 8 * 1024 * 1024
@@ -115,7 +118,7 @@ class QueueFiles:
     def _AddDirty(self, change: Update) -> None:
         with self._mutex:
             if not self._dirty:
-                self._due = self._rt.clock.monotonic() + _DELAY
+                self._due = self._rt.clock.monotonic() + (_SHARED_DELAY if self._shared else _DELAY)
             self._dirty[change.path] = change.data
 
     def _Rename(self, change: Rename) -> None:
@@ -177,7 +180,8 @@ class QueueFiles:
             return None
         if self._journal.size > _SIZE_LIMIT:
             return self._not_before
-        due = self._due if self._dirty else self._changed + _QUIET
+        quiet = self._changed + _QUIET
+        due = min(self._due, quiet) if self._dirty else quiet
         return max(due, self._not_before)
 
     def _Work(self) -> bool:

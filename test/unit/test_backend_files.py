@@ -211,6 +211,8 @@ class TestQueuePaths:
         "path",
         [
             pathutils.QUEUE_DIR,
+            pathutils.JOB_QUEUE_JOURNAL_DIR,
+            pathutils.JOB_QUEUE_JOURNAL_DIR + "/1",
             pathutils.QUEUE_DIR + "-evil/job-1",
             pathutils.QUEUE_DIR + "/../config.data",
             pathutils.QUEUE_DIR + "/a/../../config.data",
