@@ -24,6 +24,8 @@ from ..jstore.journal import Change, Rename, Update
 
 #: Seconds after which a change is considered safe although a candidate is still being asked.
 _PATIENCE: Final = 5.0
+#: Seconds for which changes are gathered for a candidate that nobody waits for.
+_GATHERING: Final = 0.1
 #: Files sent, and files renamed, at once while nothing else is to be done.
 _BACKGROUND_UPDATES: Final = 10
 _BACKGROUND_RENAMES: Final = 500
@@ -301,6 +303,8 @@ class Replicator:
                 background: Background = {}
                 if not candidate.pending:
                     background = candidate.TakeBackground()
+                if not background and not self._Gather(candidate):
+                    return
                 batch = list(candidate.pending.values())
                 candidate.pending.clear()
                 # Whatever came up to now is in the batch, or was before.
@@ -322,6 +326,28 @@ class Replicator:
             self._Settle()
             if failure is not None and not self._Pause(candidate):
                 return
+
+    def _Gather(self, candidate: _Candidate) -> bool:
+        """Let more changes come together, unless this one is waited for; the mutex is held.
+
+        @return: False if the candidate is none any more
+        """
+        end = self._rt.clock.monotonic() + _GATHERING
+        while not candidate.removed and not self._ending and not self._IsFirst(candidate):
+            left = end - self._rt.clock.monotonic()
+            if left <= 0:
+                break
+            self._changed.wait(left)
+        return not candidate.removed
+
+    def _IsFirst(self, candidate: _Candidate) -> bool:
+        """Is this the one whose answer makes changes safe?
+
+        One copy is enough, so all others are spared a call for each group; they get as much in
+        fewer calls. Should the first one not answer, the next one's turn comes.
+        """
+        first = next((item for item in self._candidates.values() if item.up), candidate)
+        return first is candidate
 
     def _SendBatch(
         self, candidate: _Candidate, batch: list[tuple[int, Change]]
