@@ -585,9 +585,9 @@ class TestInstanceOnANode:
             return self._node
 
         def GetMasterNode(self):
-        return "node9.example.com"
+            return "node9.example.com"
 
-    def GetClusterInfo(self):
+        def GetClusterInfo(self):
             return self._cluster
 
     @pytest.fixture
