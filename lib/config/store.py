@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from .. import constants, errors, objects, serializer
-from ..utils import text
+from ..runtime import Runtime
+from ..utils import text, uuid
 from . import claims
 
 AnyObject = objects.Cluster | objects.Node | objects.Instance
@@ -378,6 +379,14 @@ def ParseConfig(content: bytes, path: str) -> objects.ConfigData:
         ) from err
     _CheckSerials(data, path)
     return data
+
+
+def AddMissingUuids(data: objects.ConfigData, runtime: Runtime) -> bool:
+    """Give a UUID to every object that has none; were there any?"""
+    missing = [obj for obj in data.IterIdentified() if not obj.uuid]
+    for obj in missing:
+        obj.uuid = uuid.NewUUID(runtime)
+    return bool(missing)
 
 
 def _CheckSerials(data: objects.ConfigData, path: str) -> None:

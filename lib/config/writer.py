@@ -16,7 +16,7 @@ from .engine import CommitEngine, FeedbackFn, Pending
 from .past import History
 from .reader import ConfigReader
 from .reservations import TemporaryReservationManager
-from .store import ConfigStore, ParseConfig
+from .store import AddMissingUuids, ConfigStore, ParseConfig
 
 #: Ports up to this one, exclusive, are given out.
 _PORT_LIMIT: Final = constants.LAST_DRBD_PORT
@@ -94,7 +94,7 @@ class ConfigWriter(ConfigReader):
 
         fingerprint = runtime.files.stat(path)
         data = ParseConfig(runtime.files.read(path), path)
-        upgraded = self._AddMissingUuids(data)
+        upgraded = AddMissingUuids(data, runtime)
         if history_file is None and path == pathutils.CLUSTER_CONF_FILE:
             history_file = pathutils.CONFIG_HISTORY_FILE
         log = history.HistoryLog(history_file, runtime) if history_file is not None else None
@@ -125,12 +125,6 @@ class ConfigWriter(ConfigReader):
                 f"The configuration {path} has not the expected form:"
                 f" {err.__class__.__name__}: {err}"
             ) from err
-
-    def _AddMissingUuids(self, data: objects.ConfigData) -> bool:
-        missing = [obj for obj in data.IterIdentified() if not obj.uuid]
-        for obj in missing:
-            obj.uuid = uuid.NewUUID(self._rt)
-        return bool(missing)
 
     @property
     def write_count(self) -> int:
