@@ -14,6 +14,11 @@ TESTBED = Path(__file__).parent / "testbed"
 #: Makes a cluster of real nodes that can do without LVM.
 INIT = "gnt-cluster init --no-lvm-storage --master-netdev=br0 --enabled-hypervisors=fake"
 
+NODE1, NODE2, NODE3, NODE4 = (f"node{i}.example.com" for i in range(1, 5))
+
+#: What makes a machine a node, in its data directory.
+SECRETS = ("server.pem", "rapi.pem", "hmac.key")
+
 
 class RealCluster:
     """The testbed in a directory."""
@@ -158,3 +163,39 @@ def AddNode(cluster, name, *options, **answers):
 
 def Config(cluster, node="node1"):
     return json.loads(cluster.Data("config.data", node).read_text())
+
+
+def InitCluster(bed):
+    """A cluster on node1, with its network for replication."""
+    bed.Ok(f"{INIT} --secondary-ip=198.51.100.11 cluster")
+
+
+def KeyOfHost(bed, node, kind="ed25519"):
+    return " ".join((bed.Root(node) / f"etc/ssh/ssh_host_{kind}_key.pub").read_text().split()[:2])
+
+
+def KnowHost(bed, node, key):
+    """Let root of the master know a host by a key, and no other."""
+    path = bed.Root("node1") / "root/.ssh/known_hosts"
+    path.write_text(f"{node}.example.com,{node} {key}\n" if key else "")
+
+
+def AcceptKey(bed, node):
+    """Let the master's root in without a password, as an administrator would prepare it."""
+    key = (bed.Root("node1") / "root/.ssh/id_ed25519.pub").read_text()
+    directory = bed.Root(node) / "root/.ssh"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    (directory / "authorized_keys").write_text(key)
+
+
+def HasNothing(bed, node):
+    """Has a machine no secret, no key and no daemon of a cluster?"""
+    assert not [name for name in SECRETS if bed.Data(name, node).exists()]
+    key = bed.Root(node) / "root/.ssh/id_ed25519"
+    assert not key.exists()
+    WaitFor(
+        lambda: "ganeti-" not in bed.Ok("ps -e -o args=", node=node),
+        timeout=10,
+        what=f"the end of the daemons on {node}",
+    )
+    return True
