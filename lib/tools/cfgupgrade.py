@@ -394,10 +394,17 @@ def _ShowPlan(plan: Plan, path: str) -> None:
 
 
 def _ShowEnd(plan: Plan, path: str) -> None:
-    hints = [*plan.after, f"start the daemons on all nodes: {pathutils.DAEMON_UTIL} start-all"]
-    hints += ["gnt-cluster redist-conf", "gnt-cluster verify"]
     lines = [f"The configuration in {path} is upgraded. What remains to be done:"]
-    console.ToStderr("\n".join([*lines, *(f"  - {hint}" for hint in hints)]))
+    lines += [f"  - {hint}" for hint in plan.after]
+    lines += [
+        # The master daemon asks the other nodes who the master is.
+        f"  - start the node daemon on all nodes ({pathutils.DAEMON_UTIL} start {constants.NODED}),"
+        f" then the other daemons here ({pathutils.DAEMON_UTIL} start-all)",
+        "  - gnt-cluster redist-conf, which brings the other nodes what they do not have",
+        f"  - start the other daemons on the other nodes, too ({pathutils.DAEMON_UTIL} start-all)",
+        "  - gnt-cluster verify",
+    ]
+    console.ToStderr("\n".join(lines))
 
 
 def _CheckResult(path: str, rt: runtime.Runtime) -> None:
