@@ -221,16 +221,32 @@ def ValidateParameters(
             )
 
 
-def CheckNoGlobals(params: Mapping[str, Any]) -> None:
-    """Refuse parameters of the whole cluster among those of an instance.
+def NeedsNode(hypervisor: str, params: Mapping[str, Any]) -> bool:
+    """Is there anything among parameters that only a node can validate?"""
+    table = _Table(hypervisor)
+    if params.get(constants.HV_SECURITY_MODEL) == constants.HT_SM_USER:
+        return True
+    return any(
+        value and name in table and table[name].param.check in (CHECK_FILE, CHECK_DIR)
+        for name, value in params.items()
+    )
 
+
+def CheckNoGlobals(
+    params: Mapping[str, Any], owner: str = "an instance", what: str | None = None
+) -> None:
+    """Refuse parameters of the whole cluster among those of something smaller.
+
+    @param owner: whose parameters they are
+    @param what: what gave them, to begin the message with
     @raise errors.OpPrereqError: there are some; the text names them
     """
     used = sorted(GLOBALS.intersection(params))
     if used:
+        prefix = f"{what}: " if what else ""
         raise errors.OpPrereqError(
-            f"Hypervisor parameters that only the cluster has: {text.CommaJoin(used)};"
-            " set them for the cluster, not for an instance",
+            f"{prefix}Hypervisor parameters that only the cluster has: {text.CommaJoin(used)};"
+            f" set them for the cluster, not for {owner}",
             errors.ECODE_INVAL,
         )
 

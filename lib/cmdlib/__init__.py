@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 #: Every module with units; each has its own C{LOGICAL_UNITS}: opcode class -> unit class.
 MODULES: Final = (
     "cluster",
+    "cluster_params",
     "cluster_disks",
     "cluster_verify",
     "query",

@@ -44,6 +44,7 @@ class LUClusterQuery(base.NoHooksLU):
             "beparams": cluster.beparams,
             "nicparams": cluster.nicparams,
             "diskparams": cluster.diskparams,
+            "default_iallocator": cluster.default_iallocator,
             "candidate_pool_size": cluster.candidate_pool_size,
             "master_netdev": cluster.master_netdev,
             "volume_group_name": cluster.volume_group_name,

@@ -9,6 +9,7 @@ from . import common
 from .base import REQUIRED, OpCode, Param
 
 _UIDS: Final = ht.TMaybe(ht.TListOf(ht.TTuple(ht.TInt, ht.TInt)))
+_SETTINGS_TO_REMOVE: Final = ht.TDictOf(ht.TNonEmptyString, ht.TMaybe(common.SETTINGS))
 _ALLOCATORS_BY_MODE: Final = ht.TDictOf(ht.TElemOf(constants.VALID_IALLOCATOR_MODES), common.NAMES)
 
 
@@ -122,9 +123,10 @@ class OpClusterSetParams(OpCode):
         ),
         Param(
             "os_hvp",
-            ht.TMaybe(ht.TDictOf(ht.TNonEmptyString, common.SETTINGS_BY_NAME)),
+            ht.TMaybe(ht.TDictOf(ht.TOsName, ht.TMaybe(_SETTINGS_TO_REMOVE))),
             None,
-            "Hypervisor parameters for one OS: {OS: {hypervisor: {parameter: value}}}",
+            "Hypervisor parameters for one OS: {OS: {hypervisor: {parameter: value}}}; the value"
+            " 'default' takes a parameter away, None instead of a dictionary all of them",
         ),
         Param("beparams", ht.TMaybe(common.SETTINGS), None, "Backend parameters to change"),
         Param("nicparams", ht.TMaybe(common.SETTINGS), None, "NIC parameters to change"),

@@ -4,11 +4,14 @@ import os
 
 import pytest
 
-from ganeti import constants, errors, opcodes, pathutils
-from ganeti.cmdlib import ancillary, cluster, fake, query
+from ganeti import constants, errors, objects, opcodes, pathutils
+from ganeti.cmdlib import ancillary, cluster_params, fake, query
 from ganeti.config import fake as config_fake
 
 NODE1, NODE2 = "node1.example.com", "node2.example.com"
+
+#: Processes of instances under an account.
+_USER = {"hvparams": {"kvm": {"security_model": "user", "security_domain": "vms"}}}
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ class TestUidPool:
     """UP2: replace, add, remove; whole ranges only."""
 
     def test_operations(self):
-        compute = cluster.ComputeUidPool
+        compute = cluster_params.ComputeUidPool
         assert compute([[1, 5]], None, [[10, 20]], None) == [[1, 5], [10, 20]]
         assert compute([[1, 5], [10, 20]], None, None, [[1, 5]]) == [[10, 20]]
         assert compute([[1, 5]], [], None, None) == []
@@ -37,7 +40,7 @@ class TestUidPool:
     )
     def test_refused(self, add, remove, fragment):
         with pytest.raises(errors.OpPrereqError, match=fragment):
-            cluster.ComputeUidPool([[1, 5]], None, add, remove)
+            cluster_params.ComputeUidPool([[1, 5]], None, add, remove)
 
 
 class TestSetParams:
@@ -88,6 +91,12 @@ class TestSetParams:
             ({"diskparams": {"nosuch": 0}}, "nosuch"),
             ({"uid_pool": [[5, 1]]}, "5-1"),
             ({"remove_uids": [[1, 2]]}, "1-2"),
+            ({"os_hvp": {"noop": {"kvm": {"migration_port": 9}}}}, "migration_port"),
+            ({"os_hvp": {"noop": {"kvm": {"nosuch": "default"}}}}, "nosuch"),
+            ({"os_hvp": {"noop": {"kvm": {"use_bootloader": True}}}}, "use_bootloader"),
+            ({"os_hvp": {"noop": {"vmx": None}}}, "'vmx'"),
+            ({"default_iallocator": "nosuch"}, "'nosuch'"),
+            ({"default_iallocator": {"relocate": ["own", "../own"]}}, "'../own'"),
         ],
     )
     def test_bad_input_changes_nothing(self, world, values, fragment):
@@ -121,11 +130,111 @@ class TestSetParams:
         changed = SetParams(world, remove_uids=[[9, 5], [150, 300]])
         assert changed.uid_pool == [[100, 200]]
 
-    def test_os_parameters_of_what_is_not_enabled(self, world):
-        """No node need have it, so none is asked."""
-        world.rpc.Fail("hypervisor_validate_params", "no such program")
-        obj = SetParams(world, os_hvp={"noop": {"kvm": {"acpi": False}}})
-        assert obj.os_hvp == {"noop": {"kvm": {"acpi": False}}}
+    @pytest.mark.parametrize(
+        ("kind", "params", "asked"),
+        [
+            # Of these the nodes need know nothing.
+            ("kvm", {"acpi": False}, None),
+            ("kvm", {"kernel_path": ""}, None),
+            ("kvm", {"initrd_path": "/boot/initrd"}, {"initrd_path": "/boot/initrd"}),
+            (
+                "kvm",
+                {"security_model": "user", "security_domain": "vms"},
+                {"security_model": "user", "security_domain": "vms"},
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("of_os", [False, True])
+    def test_hypervisor_that_is_not_enabled(self, world, monkeypatch, kind, params, asked, of_os):
+        """What somebody names must be on all nodes; built-in defaults of it need not."""
+        calls = []
+        validate = world.rpc.call_hypervisor_validate_params
+
+        def Validate(names, hypervisor, given):
+            calls.append((sorted(names), hypervisor, given))
+            return validate(names, hypervisor, given)
+
+        monkeypatch.setattr(world.rpc, "call_hypervisor_validate_params", Validate)
+        values = {"os_hvp": {"noop": {kind: params}}} if of_os else {"hvparams": {kind: params}}
+        SetParams(world, **values)
+        assert calls == ([] if asked is None else [([NODE1, NODE2], kind, asked)])
+        if asked is not None:
+            before = world.cfg.GetClusterInfo().ToDict()
+            world.rpc.Fail("hypervisor_validate_params", "no such thing", nodes=[NODE2])
+            with pytest.raises(errors.OpPrereqError, match=f"{kind}: node {NODE2} refuses") as err:
+                SetParams(world, beparams={"memory": 512}, **values)
+            assert err.value.args[1] == errors.ECODE_ENVIRON
+            assert world.cfg.GetClusterInfo().ToDict() == before
+
+    def test_what_is_enabled_is_checked_as_a_whole(self, world, monkeypatch):
+        asked = []
+        monkeypatch.setattr(
+            world.rpc,
+            "call_hypervisor_validate_params",
+            lambda names, kind, given: asked.append((kind, given)) or {},
+        )
+        SetParams(world, enabled_hypervisors=["fake", "kvm"])
+        assert [kind for kind, _ in asked] == ["fake", "kvm"]
+        assert asked[1][1] == constants.HVC_DEFAULTS["kvm"]
+
+    def test_os_parameters_are_taken_back(self, world):
+        """By parameter, by hypervisor, and all of them."""
+        given = {"kvm": {"acpi": False, "boot_order": "network"}, "xen-pvm": {"root_path": "/x"}}
+        SetParams(world, os_hvp={"noop": given, "other": {"kvm": {"acpi": False}}})
+        obj = SetParams(world, os_hvp={"noop": {"kvm": {"acpi": "default", "boot_order": "disk"}}})
+        assert obj.os_hvp["noop"]["kvm"] == {"boot_order": "disk"}
+        obj = SetParams(world, os_hvp={"noop": {"kvm": {"boot_order": None}}})
+        assert obj.os_hvp["noop"] == {"xen-pvm": {"root_path": "/x"}}
+        obj = SetParams(world, os_hvp={"noop": {"xen-pvm": None}})
+        assert obj.os_hvp == {"other": {"kvm": {"acpi": False}}}
+        assert SetParams(world, os_hvp={"other": None}).os_hvp == {}
+        # What is not there is taken back without complaint.
+        assert SetParams(world, os_hvp={"other": {"kvm": None}, "noop": None}).os_hvp == {}
+
+    def test_what_would_break(self, world):
+        """Own values of OSes and instances must go together with the cluster's new ones."""
+        SetParams(world, os_hvp={"noop": {"kvm": {"security_domain": "vms"}}}, **_USER)
+        instance = config_fake.NewInstance(
+            "inst1.example.com", NODE1, hypervisor="kvm", hvparams={"security_model": "pool"}
+        )
+        world.cfg.AddInstance(instance, None)
+        # This one is wrong as it is: that keeps nobody from anything.
+        SetParams(world, hvparams={"kvm": {"acpi": False}})
+        with pytest.raises(errors.OpPrereqError, match="OS noop: .*security_domain") as caught:
+            SetParams(world, hvparams={"kvm": {"security_model": "none", "security_domain": ""}})
+        assert "inst1" not in caught.value.args[0]
+        SetParams(
+            world,
+            hvparams={"kvm": {"security_model": "none", "security_domain": ""}},
+            os_hvp={"noop": None},
+        )
+        with pytest.raises(errors.OpPrereqError, match=r"instance inst1\.example\.com: .*domain"):
+            SetParams(world, **_USER)
+
+    def test_hypervisor_in_use(self, world):
+        config_fake.AddInstance(world.cfg, "inst1.example.com", NODE1)
+        with pytest.raises(errors.OpPrereqError, match=r"fake .*inst1\.example\.com") as caught:
+            SetParams(world, enabled_hypervisors=["kvm"])
+        assert caught.value.args[1] == errors.ECODE_STATE
+        assert world.cfg.GetClusterInfo().enabled_hypervisors == ["fake"]
+
+    def test_default_allocators(self, world):
+        """IA2: a list per mode; modes that are not named keep theirs."""
+        (directory,) = pathutils.IALLOCATOR_SEARCH_PATH[:1]
+        for name in ("own", "hail"):
+            world.runtime.files.write(f"{directory}/{name}", b"")
+        obj = SetParams(world, default_iallocator={"allocate": ["own", "hail"]})
+        assert obj.default_iallocator == {"allocate": ["own", "hail"]}
+        obj = SetParams(world, default_iallocator={"relocate": ["own"]})
+        assert obj.default_iallocator == {"allocate": ["own", "hail"], "relocate": ["own"]}
+        obj = SetParams(world, default_iallocator={"allocate": []})
+        assert obj.default_iallocator == {"relocate": ["own"]}
+        obj = SetParams(world, default_iallocator="hail")
+        assert obj.default_iallocator == {
+            mode: ["hail"] for mode in constants.VALID_IALLOCATOR_MODES
+        }
+        assert world.Run(opcodes.OpClusterQuery())["default_iallocator"] == obj.default_iallocator
+        assert SetParams(world, default_iallocator="").default_iallocator == {}
 
     def test_routed_default_needs_addresses(self, world):
         world.Run(
@@ -147,6 +256,21 @@ class TestSetParams:
         )
         with pytest.raises(errors.OpPrereqError, match=r"inst1\.example\.com, nic/0"):
             SetParams(world, nicparams={"mode": "routed"})
+
+    def test_volume_group_in_use(self, world):
+        disk = objects.Disk(dev_type="lvm", logical_id=("xenvg", "a"), size=8, mode="rw")
+        instance = config_fake.NewInstance("inst1.example.com", NODE1, disks=[disk])
+        world.cfg.AddInstance(instance, None)
+        with pytest.raises(errors.OpPrereqError, match=r"inst1\.example\.com") as caught:
+            SetParams(world, vg_name="")
+        assert caught.value.args[1] == errors.ECODE_INVAL
+        assert world.cfg.GetVGName() == "xenvg"
+
+    def test_volume_group_of_nodes_that_do_not_answer(self, world):
+        world.rpc.Fail("vg_list", "no such program", nodes=[NODE2])
+        assert SetParams(world, vg_name="xenvg").volume_group_name == "xenvg"
+        assert any(NODE2 in line and "no such program" in line for line in world.log)
+        assert any("already in desired state" in line for line in world.log)
 
     def test_volume_group_must_be_everywhere(self, world):
         with pytest.raises(errors.OpPrereqError, match="othervg") as caught:
