@@ -50,9 +50,8 @@ class Version:
     def IsOlder(self, current: Version) -> bool:
         """Is the current version of the same cluster, and newer than this one?
 
-        Both number and time have to say so. A master that was made one with an old copy of the
-        configuration counts on from a lower number, but was later: were it refused, nodes would go
-        on naming its predecessor.
+        Both number and time have to say so. A master that was started again with an old copy of
+        the configuration counts on from a lower number, but was later.
         """
         return (
             self.uuid == current.uuid
@@ -137,7 +136,7 @@ class SimpleStore:
         version = ParseVersion(values.get(VERSION_KEY) or "")
         with self._Locked():
             if version is not None:
-                self._RefuseOlder(version)
+                self._RefuseOlder(version, values.get(constants.SS_MASTER_NODE))
             for path, data in sorted(wanted.items()):
                 if not self._HasContent(path, data):
                     self._rt.files.write(path, data, mode=FILE_MODE)
@@ -158,14 +157,35 @@ class SimpleStore:
             return None
         return ParseVersion(data.decode("utf-8", "replace"))
 
-    def _RefuseOlder(self, version: Version) -> None:
+    def _RefuseOlder(self, version: Version, master: str | None) -> None:
         current = self.GetVersion()
-        if current is not None and version.IsOlder(current):
+        if current is None:
+            return
+        if version.IsOlder(current):
             raise errors.ConfigurationError(
                 f"The ssconf files of this node are of version {current.serial_no} of the cluster,"
                 f" which is newer than version {version.serial_no} that was sent; if an old one was"
                 f" restored on purpose, remove {self._version_file} from this node"
             )
+        # A master that was cut off while another was made one goes on changing things, so its
+        # times say nothing; a new master counts on from above all numbers that it knows of.
+        deposed = (
+            version.uuid == current.uuid
+            and version.serial_no < current.serial_no
+            and master is not None
+            and self._IsOtherMaster(master)
+        )
+        if deposed:
+            raise errors.ConfigurationError(
+                f"{self.GetMasterNode()} is the master by version {current.serial_no} of the"
+                f" cluster; version {version.serial_no}, of {master}, comes too late"
+            )
+
+    def _IsOtherMaster(self, name: str) -> bool:
+        try:
+            return self.GetMasterNode() != name
+        except errors.ConfigurationError:
+            return False
 
     def _HasContent(self, path: str, data: bytes) -> bool:
         try:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from . import errors, rpc, runtime
+from . import errors, rpc, runtime, ssconf
 
 #: Votes are asked for that many times, so many seconds apart, while most nodes do not answer.
 VOTE_ROUNDS: Final = 6
@@ -142,3 +142,28 @@ def CheckAgreement(
         decision = Decision(Outcome.REFUSED, decision.reason)
     logging.info("Voting: %s, since %s", decision.outcome.value, decision.reason)
     return decision
+
+
+def FindSuccessor(
+    answers: Mapping[str, Any], myself: str, own: ssconf.Version | None
+) -> str | None:
+    """Who was made the master after this node; None if nobody was, as far as these nodes know.
+
+    A node that was down while this one was made the master names an earlier one, but its copies are
+    older, too.
+
+    @param answers: what nodes answered to C{master_info}
+    @param own: version of the ssconf files that this node, as the master, has written
+    """
+    latest: tuple[int, str] | None = None
+    for result in answers.values():
+        master = ParseAnswer(result)
+        if master in (None, myself) or own is None:
+            continue
+        text = [*result.payload, None, None][4]
+        version = ssconf.ParseVersion(text) if isinstance(text, str) else None
+        if version is None or version.uuid != own.uuid or version.serial_no <= own.serial_no:
+            continue
+        if latest is None or version.serial_no > latest[0]:
+            latest = (version.serial_no, str(master))
+    return None if latest is None else latest[1]

@@ -6,6 +6,7 @@ import logging
 
 from .. import constants, errors, pathutils, runtime, ssconf
 from ..utils import io, net
+from . import files
 from .base import Fail
 
 #: Seconds that starting or stopping daemons may take.
@@ -22,6 +23,21 @@ def GetMasterInfo(store: ssconf.SimpleStore | None = None) -> tuple[str, str, st
         return store.GetMasterNetdev(), store.GetMasterIP(), store.GetMasterNode()
     except errors.ConfigurationError as err:
         Fail(f"Cluster configuration incomplete: {err}", exc_info=True)
+
+
+def AnswerMasterInfo() -> list[str | None]:
+    """What L{GetMasterInfo} says, and how new it is.
+
+    @return: device, address, master; the version of this node's configuration, and that of its
+        ssconf files (L{ssconf.Version.Format}), None for what it does not have
+    @raise RPCFail: this node does not know its master
+    """
+    store = ssconf.SimpleStore()
+    versions = (files.GetConfigVersion(), store.GetVersion())
+    return [
+        *GetMasterInfo(store),
+        *(None if version is None else version.Format() for version in versions),
+    ]
 
 
 def StartMaster(

@@ -137,22 +137,28 @@ def RenameCluster(opts: Any, args: list[str]) -> int:
 
 def MasterFailover(opts: Any, args: list[str]) -> int:
     """Make this node the master."""
-    from .. import ssconf
+    from .. import masterfailover
 
-    master, myself = ssconf.GetMasterAndMyself()
-    if master == myself:
-        raise errors.OpPrereqError(
-            f"This command must be run on the node that shall become the new master; {myself} is"
-            " the master already",
-            errors.ECODE_INVAL,
+    # What is refused in any case is refused before questions are asked.
+    masterfailover.FindOldMaster()
+    if (
+        opts.no_voting
+        and not opts.yes_do_it
+        and not console.Confirm(
+            "This will perform the failover even if most other nodes are down, or do not agree."
+            " This is dangerous: if the old master still runs, there may be two masters for a"
+            " while. Check the gnt-cluster(8) man page before proceeding. Continue?"
         )
-    if opts.no_voting and not console.Confirm(
-        "This will perform the failover even if most other nodes are down, or if this node is"
-        " outdated. This is dangerous as it can lead to a non-consistent cluster. Check the"
-        " gnt-cluster(8) man page before proceeding. Continue?"
     ):
         return constants.EXIT_FAILURE
-    raise failures.NotImplementedYet("The failover of the master")
+    from .. import rpc
+
+    rpc.Init()
+    try:
+        masterfailover.MasterFailover(opts.no_voting, opts.force, console.ToStdout)
+    finally:
+        rpc.Shutdown()
+    return constants.EXIT_SUCCESS
 
 
 def _DefaultAllocators(given: Sequence[str] | None) -> Any:

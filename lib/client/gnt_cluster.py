@@ -395,8 +395,16 @@ COMMANDS: Final[dict[str, parser.Command]] = {
     ),
     "masterfailover": parser.Command(
         clustersetup.MasterFailover, parser.ARGS_NONE,
-        (options.Flag("--no-voting", help="Skip the agreement of the other nodes"),),
-        "", "Makes the current node the master", dry_run=False, local=True,
+        (
+            options.Flag("--no-voting", help="Skip the agreement of the other nodes"),
+            options.Flag("--yes-do-it", help="With --no-voting: don't ask for confirmation"),
+            options.Flag(
+                "--force",
+                help="Even if another node has a newer configuration, which is lost then",
+            ),
+        ),
+        "[--no-voting [--yes-do-it]] [--force]", "Makes the current node the master",
+        dry_run=False, local=True,
     ),
     "version": parser.Command(
         ShowClusterVersion, parser.ARGS_NONE, (), "", "Shows the cluster version"

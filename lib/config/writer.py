@@ -539,6 +539,33 @@ class ConfigWriter(ConfigReader):
 
     # Any object
 
+    def TakeOver(
+        self,
+        master: str,
+        config_serial: int,
+        cluster_serial: int,
+        feedback_fn: FeedbackFn | None = None,
+    ) -> None:
+        """Make a node the master, and tell all nodes.
+
+        What an earlier master writes meanwhile, or sends later, has to be the older: nodes go by
+        the serial numbers.
+
+        @param config_serial, cluster_serial: other nodes may have such ones, but none above
+        @param feedback_fn: gets the texts of what went wrong on the way to other nodes
+
+        Raises: ConfigurationError if there is no such node.
+        """
+        with self._engine.Transaction(feedback_fn) as pending:
+            if master not in self._store.nodes:
+                raise errors.ConfigurationError(f"Unknown node '{master}'")
+            self._engine.SkipSerials(config_serial, cluster_serial)
+            cluster = self._NewCluster()
+            cluster.master_node = master
+            pending.ask_all = True
+            pending.Put(claims.CLUSTER_KEY, cluster)
+            self._cluster_since = cluster.serial_no
+
     def Update(
         self,
         target: objects.Cluster | objects.Node | objects.Instance,

@@ -33,6 +33,10 @@ from . import clientops, daemon, luxiserver
 
 _YES: Final = "YES"
 
+#: Seconds between two looks whether another node was made the master.
+_ROLE_INTERVAL: Final = 5.0
+#: Seconds that giving up the address of the cluster may take.
+_STEP_DOWN_TIMEOUT: Final = 10.0
 #: Seconds between two tries to serve nodes that could not be reached.
 _STALE_NODES_INTERVAL: Final = 10.0
 
@@ -192,6 +196,55 @@ async def _ServeStaleNodes(context: MasterContext, executor: Executor) -> None:
         await asyncio.sleep(_STALE_NODES_INTERVAL)
 
 
+def _FindSuccessor(context: MasterContext) -> str | None:
+    """Who was made the master in the place of this node, as far as can be known here."""
+    store = ssconf.SimpleStore()
+    master, myself = store.GetMasterNode(), context.cfg.GetMasterNode()
+    if master != myself:
+        return master
+    others = [name for name in store.GetMasterCandidates() if name != myself]
+    if not others:
+        return None
+    answers = rpc.RpcRunner.call_master_info(others)
+    return voting.FindSuccessor(answers, myself, store.GetVersion())
+
+
+async def _WatchRole(context: MasterContext, executor: Executor) -> None:
+    """Return once another node was made the master, as when this one was cut off for a while."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(_ROLE_INTERVAL)
+        try:
+            successor = await loop.run_in_executor(executor, _FindSuccessor, context)
+        except (errors.GenericError, OSError):
+            logging.exception("Can not find out whether this node is still the master")
+            continue
+        if successor is not None:
+            logging.critical(
+                "%s was made the master: this master daemon ends at once, with the jobs that it"
+                " runs",
+                successor,
+            )
+            return
+
+
+async def _StepDown(context: MasterContext, executor: Executor) -> None:
+    """End like after a power cut: whatever jobs go on to do is not this node's to do any more."""
+    context.jobqueue.PrepareShutdown()
+    myself = context.cfg.GetMasterNode()
+    stop = asyncio.get_running_loop().run_in_executor(
+        executor, rpc.RpcRunner.call_node_stop_master, myself, False
+    )
+    done, _ = await asyncio.wait([stop], timeout=_STEP_DOWN_TIMEOUT)
+    problem = stop.result().fail_msg if done else "the node daemon does not answer"
+    if problem:
+        logging.error("Can not give up the cluster's address: %s", problem)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(pathutils.MASTER_SOCKET)
+    logging.shutdown()
+    os._exit(constants.EXIT_NOTMASTER)
+
+
 async def _Main(control: daemon.DaemonControl) -> int:
     loop = asyncio.get_running_loop()
     executor = ThreadPoolExecutor(constants.CLIENT_REQUEST_WORKERS, "ClientReq")
@@ -207,8 +260,13 @@ async def _Main(control: daemon.DaemonControl) -> int:
         await server.Start(sock)
         control.Started()
         duty = asyncio.create_task(_ServeStaleNodes(context, node_executor))
-        await control.WaitForStop()
+        role = asyncio.create_task(_WatchRole(context, node_executor))
+        stop = asyncio.create_task(control.WaitForStop())
+        await asyncio.wait([role, stop], return_when=asyncio.FIRST_COMPLETED)
         duty.cancel()
+        if not stop.done():
+            await _StepDown(context, node_executor)
+        role.cancel()
         # New jobs are refused, those that wait stay for the next start; running opcodes are waited
         # for below.
         context.jobqueue.PrepareShutdown()

@@ -696,7 +696,7 @@ class TestInstanceOnANode:
         assert info["memory_total"] > 0
         call("write_ssconf_files", {"master_netdev": "lo", "master_ip": "127.77.11.99"})
         call("write_ssconf_files", {"master_node": "node15.example.com"})
-        assert call("master_info") == ["lo", "127.77.11.99", "node15.example.com"]
+        assert call("master_info")[:3] == ["lo", "127.77.11.99", "node15.example.com"]
         call("node_start_master", False, False)
         call("node_stop_master", False)
         checks = {

@@ -129,8 +129,6 @@ class TestVersion:
             (7, 90.0, "u", False),
             (8, 90.0, "u", False),
             (8, 110.0, "u", False),
-            # Made the master with an old copy.
-            (6, 110.0, "u", False),
             # Another cluster.
             (1, 1.0, "v", False),
         ],
@@ -147,6 +145,19 @@ class TestVersion:
             self._Write(store, serial, mtime, "node2", uuid)
             assert store.GetMasterNode() == "node2"
             assert store.GetVersion() == ssconf.Version(serial, mtime, uuid)
+
+    def test_restored_on_purpose(self, store):
+        """The same master with an old copy, which it was started with later."""
+        self._Write(store, 7, 100.0, "node1")
+        self._Write(store, 6, 110.0, "node1")
+        assert store.GetVersion().serial_no == 6
+
+    def test_deposed_master(self, store):
+        """It went on changing things, later than its successor took over."""
+        self._Write(store, 7, 100.0, "node1")
+        with pytest.raises(errors.ConfigurationError, match="node1 is the master .* of node2"):
+            self._Write(store, 6, 110.0, "node2")
+        assert store.GetMasterNode() == "node1"
 
     def test_without(self, store):
         """What names no version is written, and the version stays."""
