@@ -407,9 +407,10 @@ def InitCluster(
         undo.Add("close connections", rpc.Shutdown)
         WaitForNodeDaemon(place.node_name, place.primary_ip, rt)
         if ip.modify_etc_hosts:
+            undo.Add(f"restore {pathutils.ETC_HOSTS}", _Restorer(pathutils.ETC_HOSTS))
             net.AddHostToEtcHosts(place.node_name)
         if ip.modify_ssh_setup:
-            _SetupUserKey(rt)
+            _SetupUserKey(undo, rt)
         host_key = _SetupKnownHosts(place.cluster_name, ip.modify_ssh_setup, rt)
         feedback_fn("Writing the configuration")
         _WriteConfiguration(ip, place, host_key, rt)
@@ -482,12 +483,25 @@ def WaitForNodeDaemon(
         )
 
 
-def _SetupUserKey(rt: runtime.Runtime) -> None:
+def _Restorer(path: str) -> Callable[[], object]:
+    """What makes a file what it is now; nothing if it is not there."""
+    try:
+        mode = os.stat(path).st_mode & 0o7777
+    except FileNotFoundError:
+        return lambda: io.RemoveFile(path)
+    before = io.ReadBinary(path)
+    return lambda: io.WriteFile(path, data=before, mode=mode, keep_owner=True)
+
+
+def _SetupUserKey(undo: Rollback, rt: runtime.Runtime) -> None:
     """Give root a key that all nodes accept."""
     private, public, authorized = ssh.GetUserFiles(constants.GANETI_RUNAS, mkdir=True)
+    for path in (private, public, authorized):
+        undo.Add(f"restore {path}", _Restorer(path))
     for path in (private, public):
         if rt.files.exists(path):
-            io.CreateBackup(path)
+            backup = io.CreateBackup(path)
+            undo.Add(f"remove {backup}", rt.files.remove, backup)
             rt.files.remove(path)
     key_type = constants.SSH_USER_KEY_TYPE
     result = process.RunCmd(["ssh-keygen", "-t", key_type, "-f", private, "-q", "-N", ""])

@@ -16,6 +16,7 @@ from typing import Any
 
 from .. import constants, errors, pathutils, runtime, serializer
 from ..utils import net, process
+from ..utils.rollback import Rollback
 
 #: The secrets that a node needs before its daemon can be talked to.
 FILES = {
@@ -86,21 +87,34 @@ def _OwnCluster(rt: runtime.Runtime) -> str | None:
 def SetupNode(request: object, rt: runtime.Runtime = runtime.DEFAULT) -> None:
     """Write the node's secrets and start its daemons.
 
+    A host that was no node before, and on which they do not start, keeps nothing.
+
     @raise errors.OpPrereqError: the request is refused, nothing was changed
     @raise errors.OpExecError: a daemon did not start
     """
-    files = CheckRequest(request, net.GetHostInfo().name, _OwnCluster(rt))
+    own_cluster = _OwnCluster(rt)
+    files = CheckRequest(request, net.GetHostInfo().name, own_cluster)
     rt.files.mkdir(pathutils.DATA_DIR, 0o755)
-    for path, content in sorted(files.items()):
-        rt.files.write(path, content.encode(), mode=0o400)
-    for name in _DAEMONS:
-        # Restarted, not just started: one that runs holds the secrets of before.
-        for action in ("stop", "start"):
-            result = process.RunCmd([pathutils.DAEMON_UTIL, action, name])
-            if result.failed and action == "start":
+    with Rollback(lambda text: print(text, file=sys.stderr)) as undo:
+        for path, content in sorted(files.items()):
+            if own_cluster is None:
+                undo.Add(f"remove {path}", rt.files.remove, path)
+            rt.files.write(path, content.encode(), mode=0o400)
+        for name in _DAEMONS:
+            # Restarted, not just started: one that runs holds the secrets of before.
+            _DaemonUtil("stop", name)
+            if own_cluster is None:
+                undo.Add(f"stop {name}", _DaemonUtil, "stop", name)
+            result = _DaemonUtil("start", name)
+            if result.failed:
                 raise errors.OpExecError(
                     f"Could not start {name}: {result.fail_reason}: {result.output.strip()}"
                 )
+        undo.Commit()
+
+
+def _DaemonUtil(action: str, name: str) -> process.RunResult:
+    return process.RunCmd([pathutils.DAEMON_UTIL, action, name])
 
 
 def Main() -> int:

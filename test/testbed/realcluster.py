@@ -190,9 +190,14 @@ def AcceptKey(bed, node):
 
 def HasNothing(bed, node):
     """Has a machine no secret, no key and no daemon of a cluster?"""
-    assert not [name for name in SECRETS if bed.Data(name, node).exists()]
     key = bed.Root(node) / "root/.ssh/id_ed25519"
     assert not key.exists()
+    return HasNoSecrets(bed, node)
+
+
+def HasNoSecrets(bed, node):
+    """Has a machine no secret and no daemon of a cluster?"""
+    assert not [name for name in SECRETS if bed.Data(name, node).exists()]
     WaitFor(
         lambda: "ganeti-" not in bed.Ok("ps -e -o args=", node=node),
         timeout=10,

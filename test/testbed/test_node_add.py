@@ -10,6 +10,7 @@ from realcluster import (
     AcceptKey,
     AnswerSsh,
     Config,
+    HasNoSecrets,
     HasNothing,
     InitCluster,
     KeyOfHost,
@@ -48,6 +49,49 @@ class TestInit:
         said = master.Fails(f"{INIT} cluster", node="node4")
         assert "192.0.2.1 (cluster.example.com) answers already" in said
         assert HasNothing(master, "node4")
+
+
+def Snapshot(bed, node):
+    """What root's files and the hosts file of a node are."""
+    files = [*(bed.Root(node) / "root/.ssh").glob("*"), bed.Root(node) / "etc/hosts"]
+    return {path.name: (path.stat().st_mode, path.read_bytes()) for path in files}
+
+
+@pytest.fixture
+def own_key(master):
+    """A machine with a key of root that has nothing to do with clusters."""
+    master.Ok("rm -rf ~/.ssh; mkdir -m 700 ~/.ssh", node="node3")
+    master.Ok("ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519", node="node3")
+    master.Ok("echo 'ssh-rsa AAAA somebody' > ~/.ssh/authorized_keys", node="node3")
+    return Snapshot(master, "node3")
+
+
+class TestFailures:
+    """What fails half-way leaves the machine as it was."""
+
+    def test_init(self, master, own_key):
+        """The master daemon does not start, after all else was done."""
+        master.Ok("mkdir -p /run/ganeti && touch /run/ganeti/socket", node="node3")
+        said = master.Fails(f"{INIT} cluster2", node="node3")
+        assert "Could not start the master daemon" in said
+        master.Ok("rm /run/ganeti/socket", node="node3")
+        assert Snapshot(master, "node3") == own_key
+        HasNoSecrets(master, "node3")
+        assert not master.Data("config.data", "node3").exists()
+        assert "192.0.2.2/" not in master.Ok("ip -o addr", node="node3")
+
+    def test_node_set_up(self, master, own_key):
+        """The new node's daemon does not start."""
+        AcceptKey(master, "node3")
+        before = Snapshot(master, "node3")
+        KnowHost(master, "node3", KeyOfHost(master, "node3"))
+        pid_file = "/run/ganeti/ganeti-noded.pid"
+        master.Ok(f"rm -f {pid_file}; mkdir -p {pid_file}", node="node3")
+        said = master.Fails("gnt-node add -f -s 198.51.100.13 node3")
+        assert "Could not start ganeti-noded" in said
+        master.Ok(f"rmdir {pid_file}", node="node3")
+        assert Snapshot(master, "node3") == before
+        HasNoSecrets(master, "node3")
 
 
 class TestRefused:

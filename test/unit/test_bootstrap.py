@@ -8,6 +8,7 @@ import pytest
 from ganeti import bootstrap, constants, errors, objects, pathutils, serializer
 from ganeti.runtime import fake as runtime_fake
 from ganeti.tools import node_setup
+from ganeti.utils import process
 
 NODE = "node1.example.com"
 
@@ -216,6 +217,39 @@ class TestSetupNodeDaemon:
         with pytest.raises(errors.OpExecError, match=r"hmac\.key is missing"):
             bootstrap.SetupNodeDaemon("cluster.example.com", NODE, rt=rt)
         assert runner.requests == []
+
+
+class TestDescribeSetupFailure:
+    """gnt-node add says why a host could not be set up, and what to do."""
+
+    @pytest.mark.parametrize(
+        ("code", "stderr", "expected"),
+        [
+            (
+                255,
+                "Warning: Permanently added 'n' (ED25519) to the list of known hosts.\r\n"
+                "root@n: Permission denied (publickey,password).\r\n",
+                "No way to n by SSH as root: root@n: Permission denied (publickey,password).",
+            ),
+            (255, "", "No way to n by SSH as root: exited with exit code 255"),
+            (
+                255,
+                "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n",
+                "No way to n by SSH as root: @ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n"
+                "If you know why (was the host installed anew?): ssh-keygen -R n, then try again",
+            ),
+            (
+                127,
+                "sh: 1: /x/node-setup: not found\n",
+                "Could not set up n: sh: 1: /x/node-setup: not found; is the suite installed there,"
+                " at the same place as here?",
+            ),
+            (1, "This host is no good\n", "Could not set up n: This host is no good"),
+        ],
+    )
+    def test_texts(self, code, stderr, expected):
+        result = process.RunResult("ssh", code, stderr=stderr)
+        assert bootstrap.DescribeSetupFailure("n", result) == expected
 
 
 class TestKnownHosts:
