@@ -46,7 +46,7 @@ def _HooksRunner(hooks_path: str, phase: str, env: Mapping[str, str]) -> Any:
 HANDLERS: Final[Mapping[str, Handler]] = {
     # Node
     "version": node.GetProtocolVersion,
-    "master_info": master.GetMasterInfo,
+    "master_info": master.AnswerMasterInfo,
     "node_info": node.GetNodeInfo,
     "node_volumes": volumes.NodeVolumes,
     "node_verify": verify.VerifyNode,
@@ -60,6 +60,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "node_has_ip_address": node.HasIpAddress,
     "bridges_exist": node.BridgesExist,
     "upload_file": files.UploadFile,
+    "config_update": files.UpdateConfig,
     "write_ssconf_files": files.WriteSsconfFiles,
     "hooks_runner": _HooksRunner,
     "iallocator_runner": iallocator.IAllocatorRunner,

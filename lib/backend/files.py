@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from .. import errors, hvparams, pathutils, rpc, serializer, ssconf
-from ..utils import io
+from .. import errors, hvparams, pathutils, rpc, runtime, serializer, ssconf
+from ..utils import filedelta, io
 from .base import Fail
 
 #: Further VNC password files lie beside the usual one and are named like this.
 _VNC_FILE_RE: Final = re.compile(r"vnc-[\w.-]+", re.ASCII)
 #: The serial number of a configuration as it is written: two blanks deep, on a line of its own.
 _SERIAL_RE: Final = re.compile(rb'^  "serial_no": ([0-9]+),?$', re.MULTILINE)
+#: Likewise its time, and the cluster's UUID: to read all of it as JSON costs a hundred times that.
+_MTIME_RE: Final = re.compile(rb'^  "mtime": ([0-9.]+),?$', re.MULTILINE)
+_CLUSTER_RE: Final = re.compile(rb'^  "cluster": \{$.*?^  \},?$', re.MULTILINE | re.DOTALL)
+_UUID_RE: Final = re.compile(rb'^    "uuid": "([^"\n]+)",?$', re.MULTILINE)
+
+_CONFIG_TURN: Final = runtime.DEFAULT.threads.Lock()
 
 
 def UploadWhitelist() -> frozenset[str]:
@@ -89,18 +96,46 @@ def UploadFile(
         content = rpc.DecodeData(encoded)
     except ValueError as err:
         Fail(f"Can't take file {path!r}: {err}")
-    if path == pathutils.CLUSTER_CONF_FILE:
-        _RefuseOlderConfig(content)
     owner, group = _FindOwner(uid, gid)
-    io.WriteFile(
-        path,
-        data=content,
-        mode=mode & 0o7777,
-        uid=owner,
-        gid=group,
-        atime=atime,
-        mtime=mtime,
-    )
+    # Nobody replaces a configuration between another one's look at it and its write.
+    with _CONFIG_TURN if path == pathutils.CLUSTER_CONF_FILE else contextlib.nullcontext():
+        if path == pathutils.CLUSTER_CONF_FILE:
+            _RefuseOlderConfig(content)
+        io.WriteFile(
+            path,
+            data=content,
+            mode=mode & 0o7777,
+            uid=owner,
+            gid=group,
+            atime=atime,
+            mtime=mtime,
+        )
+
+
+def UpdateConfig(
+    serials: Sequence[int], instructions: Sequence[str | Sequence[int]], checksum: int
+) -> None:
+    """Change this node's copy of the configuration.
+
+    @param serials: of the version that this must be, and of the one that it becomes
+    @param instructions, checksum: see L{utils.filedelta}
+    @raise RPCFail: this node has another version, and needs the whole file
+    """
+    path = pathutils.CLUSTER_CONF_FILE
+    with _CONFIG_TURN:
+        try:
+            old = io.ReadBinary(path)
+        except FileNotFoundError:
+            Fail(f"There is no {path} to be changed")
+        base, serial = serials
+        if ConfigSerial(old) != base:
+            Fail(f"{path} is not configuration {base}")
+        content = filedelta.Apply(instructions, old, checksum)
+        if content is None or ConfigSerial(content) != serial:
+            Fail(f"{path} is not the configuration {base} that was changed")
+        _RefuseOlderConfig(content)
+        st = os.stat(path)
+        io.WriteFile(path, data=content, mode=st.st_mode & 0o7777, uid=st.st_uid, gid=st.st_gid)
 
 
 def _RefuseOlderConfig(content: bytes) -> None:
@@ -136,6 +171,30 @@ def ConfigSerial(content: bytes) -> int | None:
         return int(match.group(1))
     serial = _LoadDict(content).get("serial_no")
     return serial if isinstance(serial, int) else None
+
+
+def ParseConfigVersion(content: bytes) -> ssconf.Version | None:
+    """Which state of which cluster a configuration is; None if it does not say."""
+    cluster = _CLUSTER_RE.search(content)
+    found = (
+        _SERIAL_RE.search(content),
+        _MTIME_RE.search(content),
+        cluster and _UUID_RE.search(cluster.group(0)),
+    )
+    if all(found):
+        values = [match.group(1).decode("ascii", "replace") for match in found if match]
+    else:
+        data = _LoadDict(content)
+        values = [data.get("serial_no"), data.get("mtime") or 0, _ClusterUuid(content)]
+    return ssconf.ParseVersion(" ".join(map(str, values)))
+
+
+def GetConfigVersion() -> ssconf.Version | None:
+    """Which state of the configuration this node has; None if it has none."""
+    try:
+        return ParseConfigVersion(io.ReadBinary(pathutils.CLUSTER_CONF_FILE))
+    except OSError:
+        return None
 
 
 def _ClusterUuid(content: bytes) -> Any:

@@ -1,18 +1,20 @@
 """Who gets the configuration after it was written, and what they get.
 
-Master candidates get the whole file, all online nodes the ssconf values. How things get there is a
-L{Distributor}; who has what is kept in a L{DistributionState}, so that a node that could not be
-reached is known to be stale and gets its copy with the next round, whatever that is for.
+Master candidates get what has changed of the file (L{filedelta}), or the whole of it where that is
+not known to fit; all online nodes get the ssconf values. How things get there is a L{Distributor};
+who has what is kept in a L{DistributionState}, so that a node that could not be reached is known to
+be stale and gets its copy with the next round, whatever that is for.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from .. import constants, objects, ssconf, uidpool
+from ..utils import filedelta
 
 #: node name -> why it did not get something; None = it did
 Results = dict[str, str | None]
@@ -33,6 +35,14 @@ class Distributor(Protocol):
 
         @param addresses: node name -> address
         @param timeout: seconds to wait for their answers
+        """
+
+    def UpdateConfig(
+        self, change: filedelta.Delta, addresses: Mapping[str, str], timeout: float
+    ) -> tuple[Results, set[str]]:
+        """Have these nodes, which have the base of a delta, change their copies.
+
+        @return: results, and the names of those that answered that they need the whole file
         """
 
     def WriteSsconf(
@@ -57,6 +67,24 @@ class RpcDistributor:
             # The change is made; that it can not be read here is no reason to say it was not.
             return dict.fromkeys(names, f"{path} can't be read to be sent: {err}")
         return _Failures(results)
+
+    def UpdateConfig(
+        self, change: filedelta.Delta, addresses: Mapping[str, str], timeout: float
+    ) -> tuple[Results, set[str]]:
+        from .. import rpc
+
+        names = list(addresses)
+        results = rpc.RpcRunner.call_config_update(
+            names,
+            [change.base_serial, change.serial],
+            list(change.instructions),
+            change.checksum,
+            address_list=[addresses[name] for name in names],
+            timeout=timeout,
+        )
+        return _Failures(results), {
+            name for name, result in results.items() if result.fail_msg and result.data is not None
+        }
 
     def WriteSsconf(
         self, values: Mapping[str, str], addresses: Mapping[str, str], timeout: float
@@ -156,6 +184,10 @@ class Plan:
     ssconf_values: Mapping[str, str]
     nodes: Mapping[str, objects.Node]
     skipped: Mapping[str, str]
+
+    def Having(self, state: DistributionState, serial: int) -> set[str]:
+        """Those who are to get the configuration and have this version of it."""
+        return {name for name in self.config_addresses if state.config.get(name) == serial}
 
 
 @dataclass(frozen=True)
@@ -307,7 +339,12 @@ def _MakePlan(
 
 
 def Carry(
-    distributor: Distributor, path: str, plan: Plan, timeout: float
+    distributor: Distributor,
+    path: str,
+    plan: Plan,
+    timeout: float,
+    change: filedelta.Delta | None = None,
+    having: Container[str] = (),
 ) -> tuple[Results, Results]:
     """Do a round: the configuration first, so that no node names a master who lacks it.
 
@@ -315,10 +352,10 @@ def Carry(
     costs one time-out.
 
     @param timeout: seconds to wait for the answers to each of the two
+    @param change: what makes this configuration of another one
+    @param having: names of those who have that other one
     """
-    config_results: Results = {}
-    if plan.config_addresses:
-        config_results = distributor.UploadConfig(path, plan.config_addresses, timeout)
+    config_results = _CarryConfig(distributor, path, plan.config_addresses, timeout, change, having)
     failed = {name for name, problem in config_results.items() if problem is not None}
     addresses = {
         name: address for name, address in plan.ssconf_addresses.items() if name not in failed
@@ -327,3 +364,27 @@ def Carry(
     if addresses:
         ssconf_results = distributor.WriteSsconf(plan.ssconf_values, addresses, timeout)
     return config_results, ssconf_results
+
+
+def _CarryConfig(
+    distributor: Distributor,
+    path: str,
+    addresses: Mapping[str, str],
+    timeout: float,
+    change: filedelta.Delta | None,
+    having: Container[str],
+) -> Results:
+    results: Results = {}
+    whole = dict(addresses)
+    if change is not None:
+        some = {name: address for name, address in addresses.items() if name in having}
+        if some:
+            results, unfit = distributor.UpdateConfig(change, some, timeout)
+            whole = {
+                name: address
+                for name, address in addresses.items()
+                if name not in some or name in unfit
+            }
+    if whole:
+        results = {**results, **distributor.UploadConfig(path, whole, timeout)}
+    return results

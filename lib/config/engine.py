@@ -18,6 +18,7 @@ from typing import Final
 
 from .. import errors
 from ..runtime import FileStat, Runtime
+from ..utils import filedelta
 from . import claims, commit, distribution, history, verify
 from .store import AnyObject, Changes, ConfigStore, View
 
@@ -95,11 +96,20 @@ class CommitEngine:
         self._last_serial: int = store.serial_no
         self._spent: dict[claims.Key, int] = {}
         self._written = self._Describe(store.serial_no)
+        #: The file as it was written last, and as the last round took it to nodes; None = as read.
+        self._version: filedelta.Version | None = None
+        self._sent: filedelta.Version | None = None
         self._distribution = distribution.DistributionState()
 
     def NextSerial(self, key: claims.Key, current: int | None) -> int:
         """Serial number of the next version of an object; the caller holds the lock."""
         return max(current or 0, self._spent.get(key, 0)) + 1
+
+    def SkipSerials(self, config_serial: int, cluster_serial: int) -> None:
+        """Use only serial numbers above these from now on; the caller holds the lock."""
+        self._last_serial = max(self._last_serial, config_serial)
+        spent = self._spent.get(claims.CLUSTER_KEY, 0)
+        self._spent[claims.CLUSTER_KEY] = max(spent, cluster_serial)
 
     @contextmanager
     def ActingFor(self, origin: history.Origin) -> Iterator[None]:
@@ -248,7 +258,8 @@ class CommitEngine:
             serial_no, mtime = self._last_serial, self._rt.clock.time()
             snapshot = self.store.MakeSnapshot(serial_no, mtime)
             described = self._Describe(serial_no)
-        content = snapshot.Render()
+        pieces = snapshot.GetPieces()
+        content = b"".join(pieces)
         line = b""
         if self.log is not None:
             line = history.FormatRecord(history.Version(serial_no, mtime), base, commits)
@@ -258,6 +269,7 @@ class CommitEngine:
             self._must_write = False
             self._in_flight = {}
             self._written = described
+            self._version = filedelta.Version(serial_no, pieces, content)
             self.store.serial_no = serial_no
             self.store.mtime = mtime
             self.write_count += 1
@@ -318,8 +330,14 @@ class CommitEngine:
         with self.lock:
             ask_all, self._ask_all = self._ask_all, False
             plan = distribution.MakePlan(self._distribution, self._written, self._myself, ask_all)
+            version, sent = self._version, self._sent
+            having = plan.Having(self._distribution, sent.serial_no) if sent is not None else set()
+            self._sent = version
+        change = None
+        if having and sent is not None and version is not None:
+            change = filedelta.Make(sent, version)
         config_results, ssconf_results = distribution.Carry(
-            self._distributor, self.path, plan, distribution.COMMIT_TIMEOUT
+            self._distributor, self.path, plan, distribution.COMMIT_TIMEOUT, change, having
         )
         with self.lock:
             return self._distribution.Record(plan, config_results, ssconf_results)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from .. import constants, objects, pathutils, serializer
 from ..runtime import Runtime
+from ..utils import filedelta
 from .distribution import Results
 from .writer import ConfigWriter
 
@@ -21,12 +22,14 @@ CLUSTER_IP: Final = "192.0.2.250"
 class FakeDistributor:
     """Nodes that take everything, unless they were cut off.
 
-    @ivar uploads: path and nodes of every upload so far
+    @ivar uploads: path and nodes of every upload so far, of the whole file or of what changed
+    @ivar changes: what changed, of every upload that was not of the whole file
     @ivar ssconf: node -> the values it was sent last
     """
 
     def __init__(self) -> None:
         self.uploads: list[tuple[str, list[str]]] = []
+        self.changes: list[filedelta.Delta] = []
         self.ssconf_rounds: list[list[str]] = []
         self.ssconf: dict[str, dict[str, str]] = {}
         self._cut: set[str] = set()
@@ -50,6 +53,12 @@ class FakeDistributor:
             self.before_upload()
         self.uploads.append((path, sorted(addresses)))
         return self._Answer(addresses, timeout)
+
+    def UpdateConfig(
+        self, change: filedelta.Delta, addresses: Mapping[str, str], timeout: float
+    ) -> tuple[Results, set[str]]:
+        self.changes.append(change)
+        return self.UploadConfig(pathutils.CLUSTER_CONF_FILE, addresses, timeout), set()
 
     def WriteSsconf(
         self, values: Mapping[str, str], addresses: Mapping[str, str], timeout: float

@@ -135,8 +135,11 @@ class Snapshot:
         self._parts = parts
         self._sections = sections
 
-    def Render(self) -> bytes:
-        """The document: keys sorted, indented by two blanks, a newline at the end."""
+    def GetPieces(self) -> list[bytes]:
+        """The document: keys sorted, indented by two blanks, a newline at the end.
+
+        Pieces with objects that did not change are the same as in the last snapshot.
+        """
         pieces: list[bytes] = []
         for key in sorted([*self._parts, *self._sections]):
             pieces.append(b",\n  " if pieces else b"{\n  ")
@@ -154,7 +157,11 @@ class Snapshot:
                     pieces.append(block)
                 pieces.append(b"\n  }")
         pieces.append(b"\n}\n")
-        return b"".join(pieces)
+        return pieces
+
+    def Render(self) -> bytes:
+        """The document as one."""
+        return b"".join(self.GetPieces())
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ REPEATABLE: Final = frozenset(
         "blockdev_remove",
         "blockdev_shutdown",
         "bridges_exist",
+        "config_update",
         "drbd_wait_sync",
         "export_info",
         "export_list",

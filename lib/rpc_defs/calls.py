@@ -109,7 +109,8 @@ _NODE_CALLS: Final = (
         [],
         # Later versions append to it
         ht.TNonEmptyListOf(ht.TMaybe(ht.TString)),
-        "Who the node thinks is the master: [network device, address, node]",
+        "Who the node thinks is the master: [network device, address, node], and how new its copies"
+        " of the configuration and of the ssconf files are",
         static=True,
         read_only=True,
     ),
@@ -247,6 +248,23 @@ _NODE_CALLS: Final = (
         ],
         _NOTHING,
         "Replace one of the files that the cluster keeps alike on its nodes",
+        static=True,
+    ),
+    Call(
+        "config_update",
+        MULTI,
+        TMO_FAST,
+        [
+            # Serial numbers: of the configuration that the node must have, and of the new one
+            Arg("serials", ht.TTuple(ht.TNonNegativeInt, ht.TNonNegativeInt)),
+            Arg(
+                "instructions",
+                ht.TListOf(ht.TOr(ht.TString, ht.TTuple(ht.TNonNegativeInt, ht.TNonNegativeInt))),
+            ),
+            Arg("checksum", ht.TNonNegativeInt),
+        ],
+        _NOTHING,
+        "Change the copy of the configuration: parts [offset, length] of the old one, and new text",
         static=True,
     ),
     Call(

@@ -252,6 +252,19 @@ ROWS = [
     ],
     *[
         Row(
+            f"50 modify jobs at once, {setting.instances:,} instances, 3 candidates",
+            "/s",
+            None,
+            ModifyMany,
+            "rate",
+            CONFIG_RATE,
+            setting,
+            True,
+        )
+        for setting in (Setting(3, instances=2000), Setting(3, instances=10000))
+    ],
+    *[
+        Row(
             f"8 modify jobs at once, the last of them, {size} MB of configuration",
             "s",
             0.3,

@@ -8,6 +8,7 @@ from ganeti import locking, rpc
 from ganeti.cmdlib import fake as cmdlib_fake
 from ganeti.config.distribution import Results
 from ganeti.runtime.fake import FakeRandom
+from ganeti.utils import filedelta
 
 #: The connection is refused at once.
 DEAD = "dead"
@@ -145,6 +146,25 @@ class SimNodes(cmdlib_fake.FakeNodes):
             if not result.fail_msg:
                 self.config[name] = data
         return _Texts(self._Lose("upload_file", results))
+
+    def UpdateConfig(self, change, addresses, _timeout):
+        """As C{Distributor.UpdateConfig}."""
+        results = {name: self._Answer("config_update", name) for name in addresses}
+        unfit = set()
+        for name, result in results.items():
+            if result.fail_msg:
+                if result.data is not None:
+                    unfit.add(name)
+                continue
+            new = filedelta.Apply(change.instructions, self.config[name], change.checksum)
+            if new is None:
+                unfit.add(name)
+                results[name] = rpc.RpcResult(
+                    [False, "another version"], call="config_update", node=name
+                )
+            else:
+                self.config[name] = new
+        return _Texts(self._Lose("config_update", results)), unfit
 
     def WriteSsconf(self, values, addresses, _timeout) -> Results:
         """As C{Distributor.WriteSsconf}."""

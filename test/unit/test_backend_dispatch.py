@@ -16,6 +16,8 @@ SAMPLES = {
     "devices": [[DISK, ["loop", "/e"]]],
     "snapshots": [DISK, False],
     "renames": [["/a", "/b"]],
+    "serials": [7, 8],
+    "instructions": [[0, 100], "new text"],
     "files": [["/a", [0, "text"]]],
     "data": [0, "text"],
     "checks": {"version": None},

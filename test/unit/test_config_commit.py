@@ -5,10 +5,11 @@ import json
 
 import pytest
 
-from ganeti import config, errors, pathutils
+from ganeti import config, errors, pathutils, serializer
 from ganeti.config import commit, distribution, fake
 from ganeti.runtime import fake as runtime_fake
 from ganeti.runtime import simulation
+from ganeti.utils import filedelta
 
 _PATH = pathutils.CLUSTER_CONF_FILE
 _NODE1, _NODE2, _NODE3 = (fake.NodeName(number) for number in (1, 2, 3))
@@ -705,6 +706,110 @@ class _Result:
         self.fail_msg = fail_msg
 
 
+class _Copies(fake.FakeDistributor):
+    """Nodes with copies of the file."""
+
+    def __init__(self):
+        super().__init__()
+        self.rt = None
+        self.copies = {}
+        self.whole = []
+
+    def UploadConfig(self, path, addresses, timeout):
+        results = super().UploadConfig(path, addresses, timeout)
+        for name, problem in results.items():
+            if problem is None:
+                self.whole.append(name)
+                self.copies[name] = self.rt.files.read(path)
+        return results
+
+    def UpdateConfig(self, change, addresses, timeout):
+        self.changes.append(change)
+        results, unfit = self._Answer(addresses, timeout), set()
+        for name, problem in results.items():
+            if problem is None:
+                new = filedelta.Apply(change.instructions, self.copies[name], change.checksum)
+                if new is None:
+                    unfit.add(name)
+                else:
+                    self.copies[name] = new
+        return results, unfit
+
+
+class TestWhatCandidatesGet:
+    """Architecture, durability: candidates are not sent what they have."""
+
+    def _Open(self, rt, instances):
+        nodes = _Copies()
+        nodes.rt = rt
+        cfg = fake.NewWriter(rt, 3, distributor=nodes)
+        for number in range(instances):
+            fake.AddInstance(cfg, f"inst{number}.example.com", fake.NodeName(1))
+        nodes.whole.clear()
+        nodes.changes.clear()
+        return cfg, nodes
+
+    def _Flip(self, cfg, number):
+        instance = cfg.GetInstanceInfo(f"inst{number}.example.com")
+        instance.beparams = {"memory": instance.serial_no + 100}
+        cfg.Update(instance, None)
+
+    def _Check(self, rt, nodes):
+        content = rt.files.read(pathutils.CLUSTER_CONF_FILE)
+        assert nodes.copies == {fake.NodeName(2): content, fake.NodeName(3): content}
+
+    def test_only_what_changed(self, rt):
+        cfg, nodes = self._Open(rt, 300)
+        for number in (0, 150, 299, 150):
+            self._Flip(cfg, number)
+            self._Check(rt, nodes)
+        assert nodes.whole == []
+        sizes = [len(str(change.instructions)) for change in nodes.changes]
+        one = len(serializer.Dump(cfg.GetInstanceInfo("inst0.example.com").ToDict(), indent=True))
+        assert max(sizes) < 3 * one
+        assert len(rt.files.read(pathutils.CLUSTER_CONF_FILE)) > 250 * one
+
+    def test_added_and_removed(self, rt):
+        cfg, nodes = self._Open(rt, 150)
+        cfg.RemoveInstance("inst70.example.com")
+        fake.AddInstance(cfg, "another.example.com", fake.NodeName(2))
+        cfg.AddNode(fake.NewNode(4, master_candidate=False), None)
+        self._Check(rt, nodes)
+        assert nodes.whole == []
+        assert max(len(str(change.instructions)) for change in nodes.changes) < 8000
+
+    def test_a_copy_that_is_another(self, rt):
+        """It answers so, and gets the whole file in the same round."""
+        cfg, nodes = self._Open(rt, 5)
+        copy = nodes.copies[fake.NodeName(2)]
+        nodes.copies[fake.NodeName(2)] = copy.replace(b"inst0", b"instO")
+        self._Flip(cfg, 1)
+        self._Check(rt, nodes)
+        assert nodes.whole == [fake.NodeName(2)]
+        self._Flip(cfg, 2)
+        assert nodes.whole == [fake.NodeName(2)]
+
+    def test_one_that_missed_some(self, rt):
+        cfg, nodes = self._Open(rt, 5)
+        nodes.Cut(fake.NodeName(3))
+        for number in range(3):
+            self._Flip(cfg, number)
+        nodes.Mend(fake.NodeName(3))
+        cfg.DistributeStale()
+        self._Check(rt, nodes)
+        assert nodes.whole == [fake.NodeName(3)]
+
+    def test_after_a_restart(self, rt):
+        """Nothing is known of the copies then."""
+        _, nodes = self._Open(rt, 5)
+        cfg = fake.OpenWriter(rt, nodes)
+        self._Flip(cfg, 1)
+        assert sorted(nodes.whole) == [fake.NodeName(2), fake.NodeName(3)]
+        self._Flip(cfg, 1)
+        assert len(nodes.whole) == 2
+        self._Check(rt, nodes)
+
+
 class TestRpcDistributor:
     """The real carrier makes the two calls, by address, all nodes at once."""
 
@@ -733,6 +838,29 @@ class TestRpcDistributor:
             ("upload", ["a", "b"], "/p", ["1", "2"], 3.0),
             ("ssconf", ["a"], {"k": "v"}, ["1"], 4.0),
         ]
+
+    def test_change(self, monkeypatch):
+        """Who answers that it has another copy is to get the whole file; who is silent, not."""
+        from ganeti import rpc
+
+        class _Runner:
+            @staticmethod
+            def call_config_update(nodes, serials, instructions, checksum, address_list, timeout):
+                assert (serials, instructions, checksum) == ([7, 8], [[0, 5], "x"], 99)
+                assert (address_list, timeout) == (["1", "2", "3"], 3.0)
+                return {
+                    nodes[0]: rpc.RpcResult([True, None]),
+                    nodes[1]: rpc.RpcResult([False, "another version"]),
+                    nodes[2]: rpc.RpcResult("timed out", failed=True),
+                }
+
+        monkeypatch.setattr(rpc, "RpcRunner", _Runner)
+        results, unfit = distribution.RpcDistributor().UpdateConfig(
+            filedelta.Delta(7, 8, [[0, 5], "x"], 99), {"a": "1", "b": "2", "c": "3"}, 3.0
+        )
+        assert results["a"] is None
+        assert unfit == {"b"}
+        assert "timed out" in results["c"]
 
     def test_a_file_that_can_not_be_read_fails_nobodys_change(self):
         results = distribution.RpcDistributor().UploadConfig("/nonexistent/f", {"a": "1"}, 1.0)

@@ -84,6 +84,7 @@ _SAMPLES = {
     "export_info": ["/srv/export/web1"],
     "export_list": [],
     "export_remove": ["web1.example.com"],
+    "config_update": [[7, 8], [[0, 100], "new text"], 12345],
     "jobqueue_update": ["/var/lib/ganeti/queue/serial", [1, "eJw="]],
     "jobqueue_update_many": [[["/var/lib/ganeti/queue/serial", [1, "eJw="]]]],
     "jobqueue_purge": [],
@@ -214,6 +215,7 @@ class TestTable:
     def test_static_calls(self):
         """What is needed before there is a configuration, or to write it."""
         assert sorted(call.name for call in rpc_defs.CALLS.values() if call.static) == [
+            "config_update",
             "jobqueue_purge",
             "jobqueue_rename",
             "jobqueue_set_drain",
