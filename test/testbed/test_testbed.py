@@ -338,6 +338,12 @@ class TestNothingIsLeft:
         assert not Traces(place.directory).Processes()
         place.Do("down")
 
+    def test_directory_removed(self, place):
+        """A testbed that nobody can find any more ends itself."""
+        place.Up("--nodes=1")
+        shutil.rmtree(place.directory)
+        WaitFor(lambda: not Traces(place.directory).Processes(), what="the end of all processes")
+
     def test_foreign_directory(self, place):
         """A directory with other files is left alone."""
         path = Path(place.directory) / "precious"

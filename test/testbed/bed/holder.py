@@ -23,6 +23,8 @@ from bed import layout, namespaces  # noqa: E402
 _DNS_A = 1
 _DNS_NO_SUCH_NAME = 3
 _MAX_PACKET = 512
+#: How often to see whether the testbed is still wanted (seconds).
+_LOOK_AROUND = 3
 
 
 def Answer(query, names):
@@ -91,8 +93,12 @@ def _Hold(directory, size):
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
     watched = [server.fileno(), 0]
+    state_file = os.path.join(directory, layout.STATE_FILE)
     while True:
-        for fd in select.select(watched, [], [])[0]:
+        if 0 not in watched and not os.path.exists(state_file):
+            # Somebody has removed the directory: nobody could find us any more.
+            return
+        for fd in select.select(watched, [], [], _LOOK_AROUND)[0]:
             if fd == server.fileno():
                 query, client = server.recvfrom(_MAX_PACKET)
                 answer = Answer(query, names)
