@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import uidpool
 from ..utils import text
+from . import clusterparams
 
 
 def FormatGroupedParams(
@@ -35,7 +36,7 @@ def _FormatTags(tags: Sequence[str]) -> str:
 def FormatAllocators(allocators: Any) -> str:
     """The default allocators in the form that C{--default-iallocator} takes."""
     if not allocators:
-        return "(none)"
+        return clusterparams.NO_ALLOCATORS
     if isinstance(allocators, str):
         return allocators
     return " ".join(f"{mode}:{','.join(allocators[mode])}" for mode in sorted(allocators))

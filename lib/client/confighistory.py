@@ -106,21 +106,15 @@ def ConfigHistory(opts: Any, args: list[str]) -> int:
     if opts.show is not None:
         answer = jobs.GetClient().QueryConfigChange(opts.show)
         if opts.output_format == "json":
-            _PrintJson(answer)
+            output.PrintJson(answer)
         else:
             for line in FormatChange(answer):
                 console.ToStdout(line)
         return constants.EXIT_SUCCESS
     if opts.at is not None:
-        _PrintJson(jobs.GetClient().QueryConfigAt(opts.at))
+        output.PrintJson(jobs.GetClient().QueryConfigAt(opts.at))
         return constants.EXIT_SUCCESS
     return _ListChanges(opts)
-
-
-def _PrintJson(document: Mapping[str, Any]) -> None:
-    from .. import serializer
-
-    console.ToStdout(serializer.Dump(document, indent=True).rstrip("\n"))
 
 
 def _ListChanges(opts: Any) -> int:

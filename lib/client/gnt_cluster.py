@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any, Final
 
 from .. import constants, errors
 from . import (
+    clustercheck,
+    clusterparams,
     clustersetup,
     confighistory,
     console,
-    failures,
     jobs,
     main,
     options,
+    output,
     parser,
     tags,
     values,
@@ -34,87 +35,6 @@ def RedistributeConfig(opts: Any, args: list[str]) -> int:
     from .. import opcodes
 
     jobs.SubmitOrSend(opcodes.OpClusterRedistConf(), opts)
-    return constants.EXIT_SUCCESS
-
-
-def VerifyCluster(opts: Any, args: list[str]) -> int:
-    """Check the cluster; the exit code says whether anything is wrong."""
-    from .. import opcodes
-
-    op = opcodes.OpClusterVerify(
-        verbose=opts.verbose,
-        error_codes=opts.error_codes,
-        debug_simulate_errors=opts.simulate_errors,
-        skip_checks=[constants.VERIFY_NPLUSONE_MEM] if opts.skip_nplusone_mem else [],
-    )
-    good = jobs.SubmitOrSend(op, opts)
-    return constants.EXIT_SUCCESS if good or opts.dry_run else constants.EXIT_FAILURE
-
-
-_MAX_ERROR_SHOWN: Final = 400
-
-
-def _VolumePath(vg_name: str | None, volume: str) -> str:
-    return f"/dev/{volume}" if "/" in volume else f"/dev/{vg_name}/{volume}"
-
-
-def _ReportMissing(
-    name: str, volumes: Sequence[Sequence[str]], bad_nodes: dict[str, str], vg_name: str | None
-) -> None:
-    if all(node in bad_nodes for node, _ in volumes):
-        console.ToStdout(f"Instance {name} cannot be verified as it lives on broken nodes")
-        return
-    console.ToStdout(f"Instance {name} has missing logical volumes:")
-    for node, volume in sorted((node, volume) for node, volume in volumes):
-        broken = "broken node " if node in bad_nodes else ""
-        console.ToStdout(f"\t{broken}{node} {_VolumePath(vg_name, volume)}")
-
-
-def VerifyDisks(opts: Any, args: list[str]) -> int:
-    """Find disks that are not active, and activate them."""
-    from .. import opcodes
-
-    cl = jobs.GetClient()
-    bad_nodes, inactive, missing = jobs.SubmitOpCode(opcodes.OpClusterVerifyDisks(), cl)
-    code: int = constants.EXIT_SUCCESS
-    for node in sorted(bad_nodes):
-        error = bad_nodes[node][-_MAX_ERROR_SHOWN:]
-        console.ToStdout(f"Error gathering data on node {node}: {error}")
-        code = constants.EXIT_FAILURE
-    if bad_nodes:
-        console.ToStdout("You need to fix these nodes first before fixing instances")
-    for name in inactive:
-        if name in missing:
-            continue
-        if opts.dry_run:
-            console.ToStdout(f"Would activate disks for instance '{name}'")
-            continue
-        console.ToStdout(f"Activating disks for instance '{name}'")
-        try:
-            jobs.SubmitOpCode(opcodes.OpInstanceActivateDisks(instance_name=name), cl, opts=opts)
-        except errors.GenericError as err:
-            failed, text = failures.FormatError(err)
-            code |= failed
-            console.ToStderr(f"Error activating disks for instance {name}: {text}")
-    if missing:
-        vg_name = cl.QueryClusterInfo()["volume_group_name"]
-        for name in sorted(missing):
-            _ReportMissing(name, missing[name], bad_nodes, vg_name)
-        console.ToStdout(
-            "You need to run replace_disks for all the above instances, if this message persists"
-            " after fixing nodes."
-        )
-        code |= constants.EXIT_FAILURE
-    return code
-
-
-def RepairDiskSizes(opts: Any, args: list[str]) -> int:
-    """Correct the recorded sizes of disks by the real ones."""
-    from .. import opcodes
-
-    changes = jobs.SubmitOrSend(opcodes.OpClusterRepairDiskSizes(instances=args), opts)
-    for name, disk, size in changes or ():
-        console.ToStdout(f"{name}: size of disk {disk} is now {size} MiB")
     return constants.EXIT_SUCCESS
 
 
@@ -155,6 +75,9 @@ def ShowClusterInfo(opts: Any, args: list[str]) -> int:
     from . import clusterinfo
 
     info = jobs.GetClient().QueryClusterInfo()
+    if opts.as_json:
+        output.PrintJson(info)
+        return constants.EXIT_SUCCESS
     for line in clusterinfo.FormatClusterInfo(info, opts.roman_integers):
         console.ToStdout(line)
     return constants.EXIT_SUCCESS
@@ -168,6 +91,16 @@ def ClusterCopyFile(opts: Any, args: list[str]) -> int:
     filename = args[0]
     if not os.path.exists(filename):
         raise errors.OpPrereqError(f"No such filename '{filename}'", errors.ECODE_INVAL)
+    if not os.path.isabs(filename):
+        raise errors.OpPrereqError(
+            f"'{filename}' has the same path on all nodes: give an absolute one, such as"
+            f" {os.path.abspath(filename)}",
+            errors.ECODE_INVAL,
+        )
+    if not os.path.isfile(filename):
+        raise errors.OpPrereqError(
+            f"'{filename}' is no regular file: only such can be copied", errors.ECODE_INVAL
+        )
     from .. import ssh
     from . import remote
 
@@ -183,13 +116,16 @@ def ClusterCopyFile(opts: Any, args: list[str]) -> int:
 
 
 def RunClusterCommand(opts: Any, args: list[str]) -> int:
-    """Run a shell command on all nodes."""
+    """Run a shell command on all nodes, the master last."""
+    for name, value in (("--parallel", opts.parallel), ("--timeout", opts.timeout)):
+        if value is not None and value < 1:
+            raise errors.OpPrereqError(f"{name}: {value} must be at least 1", errors.ECODE_INVAL)
     from .. import ssh
     from . import remote
 
     cl = jobs.GetClient()
     cluster_name, master = cl.QueryConfigValues(["cluster_name", "master_node"])
-    nodes = remote.MasterLast(remote.GetOnlineNodes(opts.nodes, cl), master)
+    nodes = remote.GetOnlineNodes(opts.nodes, cl)
     runner = ssh.GetRunner(cluster_name)
     command = " ".join(args)
 
@@ -197,7 +133,7 @@ def RunClusterCommand(opts: Any, args: list[str]) -> int:
         return runner.Run(node, constants.GANETI_RUNAS, command, timeout=opts.timeout)
 
     code: int = constants.EXIT_SUCCESS
-    for node, result in remote.RunOnNodes(Run, nodes, opts.parallel):
+    for node, result in remote.RunMasterLast(Run, nodes, master, opts.parallel):
         if result.failed:
             code = constants.EXIT_FAILURE
         elif opts.failure_only:
@@ -238,6 +174,10 @@ def _ShowWatcherPause(until: float | None) -> None:
 def WatcherOps(opts: Any, args: list[str]) -> int:
     """Keep the watcher from acting for a while, let it act again, or say which."""
     command = args[0]
+    if command != "pause" and len(args) > 1:
+        raise errors.OpPrereqError(
+            f"Only pause takes a time: '{args[1]}' after {command} says nothing", errors.ECODE_INVAL
+        )
     cl = jobs.GetClient()
     if command == "continue":
         cl.SetWatcherPause(None)
@@ -249,7 +189,13 @@ def WatcherOps(opts: Any, args: list[str]) -> int:
             )
         from .. import runtime
 
-        until = runtime.DEFAULT.clock.time() + values.ParseTimespec(args[1])
+        duration = values.ParseTimespec(args[1])
+        if duration <= 0:
+            raise errors.OpPrereqError(
+                f"A pause of '{args[1]}' would be over at once: give a time such as 30m or 4h",
+                errors.ECODE_INVAL,
+            )
+        until = runtime.DEFAULT.clock.time() + duration
         _ShowWatcherPause(cl.SetWatcherPause(until))
     elif command == "info":
         _ShowWatcherPause(cl.QueryConfigValues(["watcher_pause"])[0])
@@ -345,6 +291,7 @@ _VERIFY_OPTS: Final = (
         "--no-nplus1-mem", dest="skip_nplusone_mem",
         help="Skip the check of memory for the failover of instances",
     ),
+    options.JSON_OPT,
     *options.JOB_OPTS,
 )  # fmt: skip
 _RENEW_OPTS: Final = (
@@ -382,15 +329,15 @@ COMMANDS: Final[dict[str, parser.Command]] = {
         "Forces a push of the configuration file and ssconf files to the nodes in the cluster",
     ),
     "verify": parser.Command(
-        VerifyCluster, parser.ARGS_NONE, _VERIFY_OPTS, "",
+        clustercheck.VerifyCluster, parser.ARGS_NONE, _VERIFY_OPTS, "",
         "Does a check on the cluster configuration",
     ),
     "verify-disks": parser.Command(
-        VerifyDisks, parser.ARGS_NONE, (options.PRIORITY_OPT,), "",
+        clustercheck.VerifyDisks, parser.ARGS_NONE, (options.PRIORITY_OPT,), "",
         "Does a check on the cluster disk status",
     ),
     "repair-disk-sizes": parser.Command(
-        RepairDiskSizes, parser.ARGS_MANY_INSTANCES, options.JOB_OPTS, "[instance...]",
+        clustercheck.RepairDiskSizes, parser.ARGS_MANY_INSTANCES, options.JOB_OPTS, "[instance...]",
         "Updates mismatches in recorded disk sizes",
     ),
     "masterfailover": parser.Command(
@@ -440,7 +387,8 @@ COMMANDS: Final[dict[str, parser.Command]] = {
         dry_run=False, local=True,
     ),
     "info": parser.Command(
-        ShowClusterInfo, parser.ARGS_NONE, (options.ROMAN_OPT,), "[--roman]",
+        ShowClusterInfo, parser.ARGS_NONE, (options.ROMAN_OPT, options.JSON_OPT),
+        "[--roman|--json]",
         "Show cluster configuration",
     ),
     "history": parser.Command(
@@ -466,7 +414,7 @@ COMMANDS: Final[dict[str, parser.Command]] = {
         (), "{pause <timespec>|continue|info}", "Change watcher properties", dry_run=False,
     ),
     "modify": parser.Command(
-        clustersetup.SetClusterParams, parser.ARGS_NONE, _MODIFY_OPTS, "[opts...]",
+        clusterparams.SetClusterParams, parser.ARGS_NONE, _MODIFY_OPTS, "[opts...]",
         "Alters the parameters of the cluster",
     ),
     "renew-crypto": parser.Command(

@@ -91,11 +91,27 @@ def DiagnoseOS(opts: Any, args: list[str]) -> int:
     return code
 
 
+def _OsParams(groups: Sequence[tuple[str, Any]]) -> dict[str, dict[str, Any] | None]:
+    """The opcode's values of C{-H} options: C{-kvm} takes all parameters of that one away."""
+    params: dict[str, dict[str, Any] | None] = {}
+    given = []
+    for name, value in groups:
+        if value is None:
+            params[name] = None
+        else:
+            given.append((name, value))
+    params.update(values.CheckHvParamGroups(given))
+    return params
+
+
 def ModifyOS(opts: Any, args: list[str]) -> int:
-    """Set hypervisor parameters for one operating system."""
+    """Set hypervisor parameters for one operating system, or take them back."""
+    if not opts.hvparams:
+        console.ToStderr("Please give at least one hypervisor parameter (-H).")
+        return constants.EXIT_FAILURE
     from .. import opcodes
 
-    op = opcodes.OpClusterSetParams(os_hvp={args[0]: values.CheckHvParamGroups(opts.hvparams)})
+    op = opcodes.OpClusterSetParams(os_hvp={args[0]: _OsParams(opts.hvparams)})
     jobs.SubmitOrSend(op, opts)
     return constants.EXIT_SUCCESS
 
@@ -110,7 +126,7 @@ COMMANDS: Final[dict[str, parser.Command]] = {
     ),
     "modify": parser.Command(
         ModifyOS, parser.ARGS_ONE_OS, (options.HVLIST_OPT, *options.JOB_OPTS),
-        "-H <hypervisor>:<parameter>=<value>... <os>",
+        "-H <hypervisor>:<parameter>=<value|default>... | -H -<hypervisor>... <os>",
         "Modify the hypervisor parameters of instances with this operating system",
     ),
 }  # fmt: skip

@@ -128,6 +128,7 @@ FORMAT_OPT: Final = Opt(
     metavar="table|json",
     help="Print a table for people, or JSON: a list of objects with the fields' raw values",
 )  # fmt: skip
+JSON_OPT: Final = Flag("--json", dest="as_json", help="Print JSON for programs")
 SYNC_OPT: Final = Flag("--sync", dest="do_locking", help="Accepted for old scripts, without effect")
 ROMAN_OPT: Final = Flag("--roman", dest="roman_integers", help="Print numbers as Roman numerals")
 #: What every listing takes.

@@ -192,6 +192,13 @@ def GenerateJson(fields: Sequence[str], rows: Sequence[Sequence[Any] | None]) ->
     return serializer.Dump(objects, indent=True).rstrip("\n")
 
 
+def PrintJson(document: Any) -> None:
+    """Print something as JSON for programs."""
+    from .. import serializer
+
+    console.ToStdout(serializer.Dump(document, indent=True).rstrip("\n"))
+
+
 def PrintList(
     columns: Columns, fields: Sequence[str], rows: Sequence[Sequence[Any] | None], opts: Any
 ) -> None:

@@ -43,11 +43,6 @@ def GetOnlineNodes(
     ]
 
 
-def MasterLast(names: Sequence[str], master: str) -> list[str]:
-    """The names with the master at the end: what is done may end the connection."""
-    return [name for name in names if name != master] + [name for name in names if name == master]
-
-
 def RunOnNodes(
     run: Callable[[str], process.RunResult], names: Sequence[str], parallel: int = 1
 ) -> Iterator[tuple[str, process.RunResult]]:
@@ -64,6 +59,14 @@ def RunOnNodes(
 
     with ThreadPoolExecutor(parallel) as pool:
         yield from zip(names, pool.map(run, names), strict=True)
+
+
+def RunMasterLast(
+    run: Callable[[str], process.RunResult], names: Sequence[str], master: str, parallel: int = 1
+) -> Iterator[tuple[str, process.RunResult]]:
+    """As L{RunOnNodes}, but the master when all others are done: it may be the end of this process."""
+    yield from RunOnNodes(run, [name for name in names if name != master], parallel)
+    yield from RunOnNodes(run, [name for name in names if name == master])
 
 
 def FormatResult(name: str, result: process.RunResult, prefix: bool = False) -> list[str]:
