@@ -1,4 +1,4 @@
-"""Parameters of a cluster on the command line: C{gnt-cluster modify}, and what C{init} takes alike."""
+"""Parameters of a cluster on the command line: C{gnt-cluster modify}, and what C{init} takes."""
 
 from __future__ import annotations
 

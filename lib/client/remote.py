@@ -64,7 +64,7 @@ def RunOnNodes(
 def RunMasterLast(
     run: Callable[[str], process.RunResult], names: Sequence[str], master: str, parallel: int = 1
 ) -> Iterator[tuple[str, process.RunResult]]:
-    """As L{RunOnNodes}, but the master when all others are done: it may be the end of this process."""
+    """As L{RunOnNodes}, but the master when all others are done: it may end this process."""
     yield from RunOnNodes(run, [name for name in names if name != master], parallel)
     yield from RunOnNodes(run, [name for name in names if name == master])
 

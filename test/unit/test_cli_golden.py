@@ -4,6 +4,9 @@ Columns, streams and exit codes are facts; the wording of errors is not. Where t
 better on purpose, the test says so.
 """
 
+import itertools
+import json
+import os
 import pathlib
 import re
 import shlex
@@ -254,6 +257,105 @@ class TestCluster:
         shell.cl.results["OP_CLUSTER_VERIFY"] = None
         assert shell.Run("gnt-cluster verify --dry-run")[2] == 0
 
+    def test_verify_as_json(self, shell):
+        """What is printed is data: findings with all their parts, and the exit code is the same."""
+        lines = [
+            "* Verifying global settings",
+            "  - ERROR:ECLUSTERCERT:cluster:None:While verifying a.pem: expired",
+            "* Verifying node node1.example.com (master)",
+            "  - WARNING:ENODEVERSION:node:node1.example.com:odd: very",
+            "* Other Notes",
+            "  - NOTICE: 2 offline node(s) found.",
+            "* Hooks Results",
+            "  - ERROR:ENODEHOOKS:node:node1.example.com:Script 10x failed, output:",
+            "      one: two",
+            "        three",
+        ]
+        shell.cl.logs["OP_CLUSTER_VERIFY"] = [(0, line) for line in lines]
+        shell.cl.results["OP_CLUSTER_VERIFY"] = False
+        out, err, code = shell.Run("gnt-cluster verify --json")
+        assert (err, code) == ("", 1)
+        assert shell.Submitted()[0]["error_codes"] is True
+        expected = [
+            ("ERROR", "ECLUSTERCERT", "cluster", None, "While verifying a.pem: expired", []),
+            ("WARNING", "ENODEVERSION", "node", "node1.example.com", "odd: very", []),
+            (
+                "ERROR",
+                "ENODEHOOKS",
+                "node",
+                "node1.example.com",
+                "Script 10x failed, output:",
+                ["one: two", "  three"],
+            ),
+        ]
+        names = ("severity", "code", "type", "item", "message", "output")
+        assert json.loads(out) == {
+            "good": False,
+            "problems": [dict(zip(names, row, strict=True)) for row in expected],
+            "notes": ["2 offline node(s) found."],
+        }
+        shell.cl.results["OP_CLUSTER_VERIFY"] = True
+        shell.cl.logs.clear()
+        out, _, code = shell.Run("gnt-cluster verify --json")
+        assert (json.loads(out), code) == ({"good": True, "problems": [], "notes": []}, 0)
+
+    def test_info_as_json(self, shell):
+        out, err, code = shell.Run("gnt-cluster info --json")
+        assert (json.loads(out), err, code) == (shell.cl.info, "", 0)
+
+    def test_what_info_shows_modify_takes(self, shell):
+        """UP2, and for all else that can be changed: the text of each value is a value."""
+        shell.cl.info.update(
+            hvparams={"kvm": constants.HVC_DEFAULTS["kvm"], "fake": {}},
+            enabled_hypervisors=["kvm", "fake"],
+            uid_pool=[[1000, 1009], [2000, 2000]],
+            diskparams={"default": constants.DPC_DEFAULTS},
+            default_iallocator={"allocate": ["own", "hail"], "relocate": ["own"]},
+            volume_group_name="xenvg",
+        )
+        lines = shell.Run("gnt-cluster info")[0].splitlines()
+
+        def Value(name):
+            (found,) = [line for line in lines if line.lstrip(" -").startswith(f"{name}: ")]
+            return shlex.quote(found.split(": ", 1)[1])
+
+        def Group(title, name="default"):
+            start = lines.index(f"  - {name}:", lines.index(f"{title}:")) + 1
+            rows = itertools.takewhile(lambda line: line.startswith("      "), lines[start:])
+            return ",".join("{}={}".format(*row.strip().split(":", 1)) for row in rows)
+
+        command = (
+            f"gnt-cluster modify --enabled-hypervisors {Value('Enabled hypervisors')}"
+            f" -C {Value('candidate pool size')} -g {Value('lvm volume group')}"
+            f" --maintain-node-health {Value('maintenance of node health')}"
+            f" --uid-pool {Value('uid pool')}"
+            f" --default-iallocator {Value('default instance allocator')}"
+            f" -H 'kvm:{Group('Hypervisor parameters', 'kvm').replace('= ', '=')}'"
+            f" -B '{Group('Default instance parameters').replace('= ', '=')}'"
+            f" -N '{Group('Default nic parameters').replace('= ', '=')}'"
+            f" -D '{Group('Default disk parameters').replace('= ', '=')}'"
+        )
+        assert shell.Run(command) == ("", "", 0)
+        (op,) = shell.Submitted()
+        info = shell.cl.info
+        for name in (
+            "enabled_hypervisors",
+            "candidate_pool_size",
+            "maintain_node_health",
+            "uid_pool",
+            "default_iallocator",
+        ):
+            assert op[name] == info[name], name
+        assert op["vg_name"] == info["volume_group_name"]
+        assert op["hvparams"] == {"kvm": info["hvparams"]["kvm"]}
+        for name in ("beparams", "nicparams", "diskparams"):
+            assert op[name] == info[name]["default"], name
+        shell.cl.info["default_iallocator"] = {}
+        lines = shell.Run("gnt-cluster info")[0].splitlines()
+        shown = Value("default instance allocator")
+        assert shell.Run(f"gnt-cluster modify --default-iallocator {shown}")[2] == 0
+        assert shell.Submitted()[0]["default_iallocator"] == ""
+
     def test_search_tags(self, shell):
         shell.cl.results["OP_TAGS_SEARCH"] = [
             ["/nodes/node1.example.com", "rack:a1"],
@@ -283,7 +385,15 @@ class TestCluster:
         assert shell.Run("gnt-cluster watcher info")[0] == (
             "The watcher is paused until Sun Nov 22 09:37:14 2026.\n"
         )
-        for wrong in ("pause", "pause x", "nosuch"):
+        for wrong in (
+            "pause",
+            "pause x",
+            "pause -5",
+            "pause 0",
+            "nosuch",
+            "info 1h",
+            "continue 1h",
+        ):
             out, err, code = shell.Run(f"gnt-cluster watcher {wrong}")
             assert (out, code) == ("", 1)
             assert "error type: wrong_input" in err
@@ -312,6 +422,9 @@ class TestCluster:
             "gnt-cluster modify -H no_kvm",
             "gnt-cluster modify --no-lvm-storage -g xenvg",
             "gnt-cluster modify --default-iallocator nosuch:hail",
+            "gnt-cluster modify -g ''",
+            "gnt-os modify noop",
+            "gnt-os modify -H no_kvm noop",
         ):
             out, err, code = shell.Run(command)
             assert (out, code) == ("", 1), command
@@ -534,6 +647,33 @@ class TestAllNodes:
         runner.failing = ["node10"]
         out, _, code = shell.Run("gnt-cluster command -M --failure-only --parallel 4 ls")
         assert (out, code) == ("node10: on node10\nnode10: return code = 3\n", 1)
+
+    def test_command_on_the_master_comes_last(self, shell, runner, monkeypatch):
+        """However many at a time: it may end this very command."""
+        done = []
+        run = runner.Run
+
+        def Run(node, *args, **kwargs):
+            if node == _NODE:
+                done.append(sorted(name for name, *_ in runner.ran))
+            return run(node, *args, **kwargs)
+
+        monkeypatch.setattr(runner, "Run", Run)
+        assert shell.Run("gnt-cluster command --parallel 9 ls")[2] == 0
+        assert done == [["node10", "node2"]]
+
+    def test_refused(self, shell, runner, tmp_path):
+        for command, fragment in (
+            ("command --parallel 0 ls", "--parallel: 0"),
+            ("command --timeout -1 ls", "--timeout: -1"),
+            (f"copyfile {os.path.relpath(__file__)}", __file__),
+            (f"copyfile {tmp_path}", "no regular file"),
+        ):
+            out, err, code = shell.Run(f"gnt-cluster {command}")
+            assert (out, code) == ("", 1), command
+            assert "wrong_input" in err, command
+            assert fragment in err, command
+        assert runner.ran == []
 
     def test_copyfile(self, shell, runner):
         assert shell.Run(f"gnt-cluster copyfile --use-replication-network {__file__}")[2] == 0
@@ -1098,6 +1238,10 @@ class TestOs:
             **_COMMON,
             "OP_ID": "OP_CLUSTER_SET_PARAMS",
             "os_hvp": {"noop": {"kvm": {"acpi": "false"}, "fake": {}}},
+        }
+        assert shell.Run("gnt-os modify -H kvm:acpi=default,-boot_order -H -xen-pvm noop")[2] == 0
+        assert shell.Submitted()[0]["os_hvp"] == {
+            "noop": {"kvm": {"acpi": "default", "boot_order": None}, "xen-pvm": None}
         }
         shell.cl.results["OP_CLUSTER_SET_PARAMS"] = errors.OpExecError("no kernel")
         shell.Check(_OSES["gnt-os modify -H kvm:acpi=false noop"][0])
