@@ -474,7 +474,7 @@ class JobQueue:
             written.Wait()
         except errors.JobQueueError as err:
             logging.error("Archiving failed: %s", err)
-            back = [job for job in archived if self._rt.files.exists(jstore.GetJobPath(job.id))]
+            back = [job for job in archived if self._store.Exists(jstore.GetJobPath(job.id))]
         with self.mutex:
             for job in archived:
                 del self._leaving[job.id]

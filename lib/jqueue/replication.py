@@ -97,8 +97,11 @@ class _Candidate:
         # To the end: a change of a file never goes before one that came between.
         self.pending.pop(key, None)
         self.pending[key] = (number, change)
-        # That is newer, or moves it.
-        self.background.pop(change.path, None)
+        # That is newer.
+        older = self.background.pop(change.path, None)
+        if isinstance(change, Rename) and older is not None and not isinstance(older, Rename):
+            # Or moves it, as it is there; what it lacks it gets where it is then.
+            self.background[change.new] = older
 
     def TakeBackground(self) -> Background:
         """The next part of what is to be done in the background, of one kind."""
@@ -335,9 +338,8 @@ class Replicator:
         end = self._rt.clock.monotonic() + _GATHERING
         while not candidate.removed and not self._ending and not self._IsFirst(candidate):
             left = end - self._rt.clock.monotonic()
-            if left <= 0:
+            if left <= 0 or not self._changed.wait(left):
                 break
-            self._changed.wait(left)
         return not candidate.removed
 
     def _IsFirst(self, candidate: _Candidate) -> bool:

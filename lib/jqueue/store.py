@@ -92,6 +92,10 @@ def _GetContents(sources: Mapping[str, Source], failed: dict[str, str]) -> list[
     return contents
 
 
+def _GetTarget(change: Change) -> str:
+    return change.new if isinstance(change, Rename) else change.path
+
+
 class _Group:
     """What will be written together."""
 
@@ -182,7 +186,7 @@ class JobStore:
         with self._mutex:
             self._CheckOpen()
             self._group.renames.extend(renames)
-            self._group.tickets.append((ticket, tuple(old for old, _ in renames)))
+            self._group.tickets.append((ticket, tuple(new for _, new in renames)))
             self._work.notify_all()
         return ticket
 
@@ -198,6 +202,10 @@ class JobStore:
             self._group.calls.append((ticket, fn))
             self._work.notify_all()
         return ticket
+
+    def Exists(self, path: str) -> bool:
+        """Is there such a file, or will there be once what was answered for is in the files?"""
+        return self._files.Exists(path)
 
     def _CheckOpen(self) -> None:
         if self._ending:
@@ -302,8 +310,14 @@ class JobStore:
     def _Change(self, wanted: list[Change], failed: dict[str, str]) -> list[Change]:
         """Make these changes; those that were made.
 
-        @param failed: gets what was not done, and why, by path
+        @param failed: gets what was not done, and why, by the path that the file was to have
         """
+        # What a file was to have before it is renamed could not be written: then it stays where
+        # it is, for it is written there later.
+        for change in wanted:
+            if isinstance(change, Rename) and change.path in failed:
+                failed[change.new] = failed[change.path]
+        wanted = [change for change in wanted if _GetTarget(change) not in failed]
         if not wanted:
             return []
         try:
@@ -312,7 +326,7 @@ class JobStore:
             if len(wanted) > 1:
                 # Find out which one it is, so that the others do not suffer for it.
                 return [done for change in wanted for done in self._Change([change], failed)]
-            path = wanted[0].path
+            path = _GetTarget(wanted[0])
             failed[path] = f"Can not write the job queue file {path}: {err.strerror}"
             logging.error("%s", failed[path])
-        return [change for change in wanted if change.path not in failed]
+        return [change for change in wanted if _GetTarget(change) not in failed]

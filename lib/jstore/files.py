@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from .. import errors, runtime
+from .. import errors, pathutils, runtime
 from . import journal
 from .journal import Change, Rename, Update
 
@@ -78,13 +78,22 @@ class QueueFiles:
 
         Renamings are done when this returns.
 
-        @return: for each file that could not be renamed, why
+        @return: for each file that could not be renamed, by its new name, why
         @raise OSError: nothing was changed
         """
+        if not changes:
+            return {}
         with self._order:
+            # First of all: it can fail, too, and after the next step nothing may.
+            self._StartThread()
             if self._shared and not self._journal.IsAsLeft():
                 self._StartAgain()
-            self._journal.Append(changes)
+            try:
+                self._journal.Append(changes)
+            except OSError:
+                # What is left of it is to be removed.
+                self._Notify()
+                raise
             failed = {}
             for change in changes:
                 if isinstance(change, Update):
@@ -93,19 +102,27 @@ class QueueFiles:
                     try:
                         self._Rename(change)
                     except OSError as err:
-                        failed[change.path] = f"Can not rename {change.path}: {err.strerror}"
-                        logging.error("%s", failed[change.path])
-            with self._mutex:
-                self._changed = self._rt.clock.monotonic()
-                if self._thread is None:
-                    self._thread = self._rt.threads.start(self._Run, name="JobQueueFiles")
-                self._work.notify_all()
+                        failed[change.new] = f"Can not rename {change.path}: {err.strerror}"
+                        logging.error("%s", failed[change.new])
+            self._Notify()
         return failed
+
+    def _Notify(self) -> None:
+        with self._mutex:
+            self._changed = self._rt.clock.monotonic()
+            self._work.notify_all()
+
+    def _StartThread(self) -> None:
+        with self._mutex:
+            if self._thread is None:
+                self._thread = self._rt.threads.start(self._Run, name="JobQueueFiles")
 
     def _StartAgain(self) -> None:
         """Somebody else had the queue, and may have gone before the files had all changes."""
         logging.info("The job queue was changed by another process")
         self._Forget()
+        # Nothing is ours until all of it is done: if it fails in the middle, it is done again.
+        self._journal = journal.Journal(self._rt)
         journal.Recover(self._rt)
         self._journal = journal.Journal(self._rt)
 
@@ -138,6 +155,15 @@ class QueueFiles:
             with self._mutex:
                 self._touched |= journal.GetDirectories(change)
             self._rt.files.rename(change.path, change.new, mkdir=True, durable=False)
+
+    def Exists(self, path: str) -> bool:
+        """Is there such a file, or will there be once the files follow?"""
+        with self._mutex:
+            if path in self._dirty or path in self._taken:
+                return True
+        with self._io:
+            # Not while it is between the two.
+            return self._rt.files.exists(path)
 
     def Clear(self, remove: Callable[[], None]) -> None:
         """Forget all changes, and let this remove the files; who shares the queue has the turn."""
@@ -186,6 +212,10 @@ class QueueFiles:
 
     def _Work(self) -> bool:
         """Write what is dirty, and empty the journal if it is time; was all of it done?"""
+        with self._order:
+            # Without the turn: who has the queue may keep it for years.
+            if self._IsLost():
+                return True
         with self._mutex:
             quiet = self._ending or self._changed + _QUIET <= self._rt.clock.monotonic()
         if not quiet and self._journal.size <= _SIZE_LIMIT:
@@ -199,10 +229,12 @@ class QueueFiles:
             if self._IsLost() or self._journal is not journal_:
                 return True
             with self._mutex:
-                touched, self._touched = self._touched, set()
+                touched = set(self._touched)
             # The new names first: in between, a file may have both, but not none.
             for directory in sorted(touched, reverse=True):
                 self._rt.files.sync(directory)
+            with self._mutex:
+                self._touched -= touched
             journal_.Drop(number)
         return True
 
@@ -241,6 +273,10 @@ class QueueFiles:
             # A job that was archived before its copy came here.
             with contextlib.suppress(OSError):
                 self._rt.files.mkdir(directory, 0o750)
+            if directory != pathutils.QUEUE_DIR:
+                with self._mutex:
+                    # Its name may be new.
+                    self._touched.add(os.path.dirname(directory))
         try:
             self._rt.files.write_many(chunk)
         except OSError:

@@ -9,6 +9,9 @@ checksum, and a JSON list: C{["update", path, content]} or C{["rename", old path
 relative to the queue's directory. Done again, in order, the changes lead to the same files, however
 many of them were in the files already. A line that is not whole ends its file: it was never
 answered for.
+
+C{["void", number, size]} says that only so many bytes of an earlier file count: a change that
+could not be made was refused, and could not be taken back from the file either.
 """
 
 from __future__ import annotations
@@ -16,16 +19,17 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .. import pathutils, runtime, serializer
+from .. import errors, pathutils, runtime, serializer
 from ..utils import checkedline
 
 _NUMBER_RE: Final = re.compile("[0-9]{1,18}")
 _UPDATE: Final = "update"
 _RENAME: Final = "rename"
+_VOID: Final = "void"
 #: Files that are written together when a journal is done again.
 _CHUNK: Final = 200
 
@@ -49,6 +53,14 @@ class Rename:
 Change = Update | Rename
 
 
+@dataclass(frozen=True)
+class _Void:
+    """Of the journal's file of this number only the first bytes count."""
+
+    number: int
+    size: int
+
+
 # Lines
 
 
@@ -60,34 +72,65 @@ def _Absolute(path: str) -> str:
     return os.path.join(pathutils.QUEUE_DIR, path)
 
 
-def FormatChange(change: Change) -> bytes:
+def FormatChange(change: Change | _Void) -> bytes:
     """The line of a change."""
+    fields: list[str | int]
     if isinstance(change, Update):
         # Any bytes come back as they were.
         text = change.data.decode("utf-8", "surrogateescape")
         fields = [_UPDATE, _Relative(change.path), text]
-    else:
+    elif isinstance(change, Rename):
         fields = [_RENAME, _Relative(change.path), _Relative(change.new)]
+    else:
+        fields = [_VOID, change.number, change.size]
     return checkedline.Format(serializer.Dump(fields).rstrip("\n").encode("ascii"))
 
 
-def ParseChange(line: bytes) -> Change | None:
-    """The change of a line without its newline; None if it is not one as it was written."""
+def ParseChange(line: bytes) -> Change | _Void | None:
+    """The change of a line without its newline; None if it is not one as it was written.
+
+    @raise errors.JobQueueError: it is one that only a newer release knows
+    """
     content = checkedline.Parse(line)
     if content is None:
         return None
-    kind, path, what = serializer.Load(content)
+    kind, first, second = serializer.Load(content)
     if kind == _UPDATE:
-        return Update(_Absolute(path), what.encode("utf-8", "surrogateescape"))
-    return Rename(_Absolute(path), _Absolute(what))
+        return Update(_Absolute(first), second.encode("utf-8", "surrogateescape"))
+    if kind == _RENAME:
+        return Rename(_Absolute(first), _Absolute(second))
+    if kind == _VOID:
+        return _Void(first, second)
+    raise errors.JobQueueError(
+        f"The journal in {pathutils.JOB_QUEUE_JOURNAL_DIR} has a change of the kind {kind!r}, which"
+        " this release does not know; it was written by a newer one"
+    )
 
 
-def _ParseAll(data: bytes) -> Iterator[Change]:
+@dataclass
+class _Content:
+    """What a file of the journal says.
+
+    @ivar changes: with the place where each begins
+    @ivar damaged: there is more behind a line that can not be read
+    """
+
+    changes: list[tuple[int, Change | _Void]]
+    damaged: bool
+
+
+def _ParseAll(data: bytes) -> _Content:
+    result = _Content([], False)
+    start = 0
     for line in data.split(b"\n"):
         change = ParseChange(line)
         if change is None:
-            return
-        yield change
+            rest = data[start + len(line) + 1 :].split(b"\n")
+            result.damaged = any(checkedline.Parse(later) is not None for later in rest)
+            break
+        result.changes.append((start, change))
+        start += len(line) + 1
+    return result
 
 
 def GetDirectories(change: Rename) -> set[str]:
@@ -128,10 +171,14 @@ class Journal:
         self._number = max(_ListNumbers(rt), default=0) + 1
         #: Bytes of the file that grows.
         self._end = 0
-        #: The files that there are, but for the one that grows.
-        self._closed: set[int] = set()
-        #: Files that could not be made, and may be there all the same, empty.
+        #: How the disk has the file that grows; None = not known.
+        self._stat: runtime.FileStat | None = None
+        #: The same of the files that there are, but for the one that grows.
+        self._closed: dict[int, runtime.FileStat | None] = {}
+        #: Files that could not be made or removed, and may be there all the same.
         self._doubtful: set[int] = set()
+        #: Files that may have more at their end than counts: number -> what does.
+        self._void: dict[int, int] = {}
 
     @property
     def size(self) -> int:
@@ -140,21 +187,37 @@ class Journal:
 
     @property
     def empty(self) -> bool:
-        """Has it no changes at all?"""
-        return not self._end and not self._closed
+        """Is there nothing to be dropped?"""
+        return not self._end and not self._closed and not self._doubtful
 
     def Append(self, changes: Sequence[Change]) -> None:
         """Make changes durable.
 
         @raise OSError: none of them was made
         """
-        data = b"".join(map(FormatChange, changes))
+        voids = [_Void(*item) for item in self._void.items()]
+        data = b"".join(map(FormatChange, [*voids, *changes]))
         try:
             self._rt.files.append(runtime.Tail(_GetPath(self._number), self._end, data))
         except OSError:
             self._TakeBack()
             raise
         self._end += len(data)
+        self._void.clear()
+        self._Remember()
+
+    def _Stat(self, number: int) -> runtime.FileStat | None:
+        try:
+            return self._rt.files.stat(_GetPath(number))
+        except FileNotFoundError:
+            return None
+
+    def _Remember(self) -> None:
+        try:
+            self._stat = self._Stat(self._number)
+        except OSError:
+            # It will not be recognized, and so all of it is done again.
+            self._stat = None
 
     def _TakeBack(self) -> None:
         """Of what could not be written nothing shall be found later, and nothing comes behind."""
@@ -162,30 +225,43 @@ class Journal:
             self._rt.files.append(runtime.Tail(_GetPath(self._number), self._end, b""))
         except OSError as err:
             logging.error("The end of a journal of the job queue is not clear: %s", err)
-        if not self._end:
+            # Then the next line that can be written says so.
+            self._void[self._number] = self._end
+        if self._end:
+            self._Remember()
+        else:
             self._doubtful.add(self._number)
         self.Rotate()
 
     def Rotate(self) -> int:
         """Begin a new file; all changes up to now are in those up to the number returned."""
         if self._end:
-            self._closed.add(self._number)
+            self._closed[self._number] = self._stat
         self._number += 1
         self._end = 0
         return self._number - 1
 
     def Drop(self, number: int) -> None:
         """The changes in the files up to this number are in the queue's files, durably."""
-        _Remove([item for item in self._closed | self._doubtful if item <= number], self._rt)
-        self._closed = {item for item in self._closed if item > number}
-        self._doubtful = {item for item in self._doubtful if item > number}
+        for item in [item for item in self._closed if item <= number]:
+            self._doubtful.add(item)
+            del self._closed[item]
+        gone = {item for item in self._doubtful if item <= number}
+        _Remove(gone, self._rt)
+        self._doubtful -= gone
+        self._void = {item: end for item, end in self._void.items() if item > number}
 
     def IsAsLeft(self) -> bool:
-        """Is the journal on the disk as this object left it? Else somebody else had the queue."""
+        """Is the journal on the disk as this object left it? Else somebody else had the queue.
+
+        Who begins with an empty journal gives its files the numbers that ours have: so it is looked
+        at the files, too.
+        """
+        known = {**self._closed, **({self._number: self._stat} if self._end else {})}
         there = set(_ListNumbers(self._rt)) - self._doubtful
-        if there != self._closed | ({self._number} if self._end else set()):
-            return False
-        return not self._end or self._rt.files.stat(_GetPath(self._number)).size == self._end
+        return there == known.keys() and all(
+            stat is not None and self._Stat(number) == stat for number, stat in known.items()
+        )
 
 
 def Clear(rt: runtime.Runtime = runtime.DEFAULT) -> None:
@@ -198,19 +274,20 @@ def Recover(rt: runtime.Runtime = runtime.DEFAULT) -> int:
 
     @return: how many there were
     @raise OSError: a file can't be read or written; the journal is still there then
+    @raise errors.JobQueueError: a newer release wrote it; nothing was done
     """
     numbers = _ListNumbers(rt)
+    found = {number: _ParseAll(rt.files.read(_GetPath(number))) for number in numbers}
     count = 0
     contents: dict[str, bytes] = {}
     touched = set()
-    for number in numbers:
-        for change in _ParseAll(rt.files.read(_GetPath(number))):
-            count += 1
-            if isinstance(change, Update):
-                contents[change.path] = change.data
-            else:
-                touched |= GetDirectories(change)
-                _RenameAgain(change, contents, rt)
+    for change in _GetValid(found):
+        count += 1
+        if isinstance(change, Update):
+            contents[change.path] = change.data
+        else:
+            touched |= GetDirectories(change)
+            _RenameAgain(change, contents, rt)
     items = list(contents.items())
     for directory in sorted({os.path.dirname(path) for path in contents}):
         rt.files.mkdir(directory, 0o750)
@@ -220,10 +297,40 @@ def Recover(rt: runtime.Runtime = runtime.DEFAULT) -> int:
     for directory in sorted(touched, reverse=True):
         if rt.files.exists(directory):
             rt.files.sync(directory)
+    for number in numbers:
+        if found[number].damaged:
+            _SetAside(number, rt)
     _Remove(numbers, rt)
     if count:
         logging.info("The job queue's journal had %d changes of %d files", count, len(contents))
     return count
+
+
+def _GetValid(found: Mapping[int, _Content]) -> Iterator[Change]:
+    """All changes that count, in their order."""
+    voids = [
+        change
+        for content in found.values()
+        for _, change in content.changes
+        if isinstance(change, _Void)
+    ]
+    ends = {void.number: void.size for void in voids}
+    for number, content in found.items():
+        for start, change in content.changes:
+            if not isinstance(change, _Void) and start < ends.get(number, start + 1):
+                yield change
+
+
+def _SetAside(number: int, rt: runtime.Runtime) -> None:
+    """Keep a file of which not all could be read, for whoever wants to look at it."""
+    path = _GetPath(number)
+    logging.error(
+        "The job queue's journal %s is damaged in the middle; what comes behind was not done."
+        " It is kept as %s.damaged",
+        path,
+        path,
+    )
+    rt.files.rename(path, f"{path}.damaged")
 
 
 def _RenameAgain(change: Rename, contents: dict[str, bytes], rt: runtime.Runtime) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 from unittest import mock
 
@@ -489,6 +490,61 @@ class TestArchive:
         assert Query(master, job_id, "status") == "success"
         master.runtime.files.Heal()
         assert queue.ArchiveJob(job_id) is True
+
+    @Simulated(nodes=2)
+    def test_failing_rename_of_what_is_in_the_journal_only(self, master):
+        """No room for another file, but for another line."""
+        queue, files = master.jobqueue, master.runtime.files
+        files.Fail("write", pathutils.QUEUE_DIR + "/job-*", errno.ENOSPC)
+        job_id = queue.SubmitJob([Delay()])
+        WaitFinal(master, job_id)
+        assert queue.ArchiveJob(job_id) is False
+        assert Query(master, job_id, "status") == "success"
+        files.Heal()
+        assert queue.ArchiveJob(job_id) is True
+        assert files.exists(jstore.GetArchivedJobPath(int(job_id)))
+
+    @Simulated(nodes=2)
+    def test_end_that_can_not_be_written_with_the_rename(self, master):
+        """JQ1: a job whose end is not written is not archived, and does not come back later."""
+        queue, files = master.jobqueue, master.runtime.files
+        job_id = queue.SubmitJob([Delay()])
+        WaitFinal(master, job_id)
+        master.runtime.clock.sleep(5.0)
+        job = queue._jobs[int(job_id)]
+        path = jstore.GetJobPath(int(job_id))
+        # Both come together, or one after the other; there is room for the short line alone.
+        original = files.append
+
+        def _Append(tail):
+            if b"update" in tail.data:
+                raise OSError(errno.ENOSPC, "No space left on device", tail.path)
+            original(tail)
+
+        files.append = _Append
+        with queue._store._mutex:
+            queue._store._group.lazy[path] = queue._Source(job)
+        assert queue.ArchiveJob(job_id) is False
+        files.append = original
+        master.runtime.clock.sleep(10.0)
+        assert queue.ArchiveJob(job_id) is True
+        master.runtime.clock.sleep(20.0)
+        assert not files.exists(path)
+        assert files.exists(jstore.GetArchivedJobPath(int(job_id)))
+
+    @Simulated(nodes=2)
+    def test_update_beside_a_failing_rename(self, master):
+        """What could be done is told as done, and the candidates have it."""
+        queue, files = master.jobqueue, master.runtime.files
+        path, new = jstore.GetJobPath(77), jstore.GetArchivedJobPath(77)
+        files.Fail("rename", path)
+        written = queue._store.WriteDurably([(path, lambda: b"{}")])
+        renamed = queue._store.Rename([(path, new)])
+        written.Wait()
+        with pytest.raises(errors.JobQueueError, match="Can not rename"):
+            renamed.Wait()
+        master.runtime.clock.sleep(1.0)
+        assert master.rpc.files["node2.example.com"][path] == b"{}"
 
 
 class TestQuery:
