@@ -148,6 +148,49 @@ class TestCommands:
         assert "Copy of file /srv/here/file to node node2.example.com failed" in said
 
 
+class TestWholeCluster:
+    """What changes on all nodes at once."""
+
+    def test_redist_conf(self, cluster):
+        """RC1: the files that the administrator lists, and the list itself, are on all nodes."""
+        etc = cluster.Root("node1") / "etc/ganeti"
+        (etc / "ancillary-files").write_text("/etc/ganeti/for-all\n")
+        (etc / "for-all").write_text("content\n")
+        cluster.Ok("gnt-cluster redist-conf")
+        for node in ("node2", "node3"):
+            for name in ("ancillary-files", "for-all"):
+                copy = cluster.Root(node) / "etc/ganeti" / name
+                assert copy.read_bytes() == (etc / name).read_bytes()
+        assert cluster.Problems() == []
+
+    def test_instance(self, cluster):
+        """An instance on another node: its disk and its OS scripts are there, and only there."""
+        instance = "instance1.example.com"
+        options = "-t file -s 16 -o noop+default -n node2 --net 0:link=br0"
+        cluster.Ok(f"gnt-instance add {options} instance1")
+        assert cluster.Listing("gnt-instance", "name,pnode,status") == [
+            [instance, NODE2, "running"]
+        ]
+        disk = f"srv/ganeti/file-storage/{instance}/disk0"
+        assert (cluster.Root("node2") / disk).stat().st_size == 16 * 2**20
+        assert not (cluster.Root("node1") / disk).exists()
+        assert cluster.Problems() == []
+        assert instance in cluster.Fails("gnt-node remove node2")
+        cluster.Ok("gnt-instance remove -f instance1")
+        assert not (cluster.Root("node2") / disk).exists()
+
+    def test_rename(self, cluster):
+        """Another name and address; the nodes know each other by it, over SSH too."""
+        cluster.Ok("gnt-cluster rename -f cluster2")
+        addresses = cluster.Ok("ip -o addr show dev br0")
+        assert "192.0.2.2/32" in addresses
+        assert "192.0.2.1/32" not in addresses
+        assert cluster.Ok("gnt-cluster command hostname").count("return code = 0") == 3
+        for node in ("node1", "node2", "node3"):
+            assert cluster.Data("known_hosts", node).read_text().startswith("cluster2.example.com ")
+        assert cluster.Problems() == []
+
+
 class TestCutOff:
     """A node whose cables are cut fails what needs it in seconds, and nothing else."""
 
@@ -263,7 +306,7 @@ class TestPower:
         WaitFor(lambda: cluster.Run("gnt-cluster version").code == 0, timeout=60, what="a master")
         WaitFor(lambda: cluster.Run("gnt-node list").code == 0, timeout=60, what="the master")
         assert len(cluster.Listing("gnt-job", "id")) == jobs
-        assert "192.0.2.1/32" in cluster.Ok("ip -o addr show dev br0")
+        assert "192.0.2.2/32" in cluster.Ok("ip -o addr show dev br0")
         assert cluster.Problems() == []
 
 
@@ -302,7 +345,7 @@ class TestEnd:
             lambda: "ganeti-" not in cluster.Ok("ps -e -o args="), what="the end of all daemons"
         )
         assert not [name for name in SECRETS if cluster.Data(name).exists()]
-        assert "192.0.2.1/32" not in cluster.Ok("ip -o addr show dev br0")
+        assert "192.0.2.2/32" not in cluster.Ok("ip -o addr show dev br0")
         assert key not in (cluster.Root("node1") / "root/.ssh/authorized_keys").read_text()
         assert (
             layout.PASSWORD

@@ -159,6 +159,10 @@ def _MakeFiles(upper, node, python):
     for directory in ("scripts", "daemons"):
         for name in os.listdir(os.path.join(layout.TREE, directory)):
             os.symlink(os.path.join(layout.TREE, directory, name), f"{upper}/usr/local/sbin/{name}")
+    definitions = os.path.join(layout.TREE, "lib", "vcluster", "definitions")
+    os.mkdir(f"{upper}/usr/share/ganeti/os")
+    for name in os.listdir(definitions):
+        os.symlink(os.path.join(definitions, name), f"{upper}/usr/share/ganeti/os/{name}")
 
 
 # The machine, at every start
