@@ -167,25 +167,34 @@ class SimpleStore:
                 f" which is newer than version {version.serial_no} that was sent; if an old one was"
                 f" restored on purpose, remove {self._version_file} from this node"
             )
-        # A master that was cut off while another was made one goes on changing things, so its
-        # times say nothing; a new master counts on from above all numbers that it knows of.
-        deposed = (
-            version.uuid == current.uuid
-            and version.serial_no < current.serial_no
-            and master is not None
-            and self._IsOtherMaster(master)
-        )
-        if deposed:
-            raise errors.ConfigurationError(
-                f"{self.GetMasterNode()} is the master by version {current.serial_no} of the"
-                f" cluster; version {version.serial_no}, of {master}, comes too late"
-            )
+        deposed = None if master is None else self.ExplainDeposed(master, version)
+        if deposed is not None:
+            raise errors.ConfigurationError(deposed)
 
-    def _IsOtherMaster(self, name: str) -> bool:
+    def ExplainDeposed(self, master: str, version: Version) -> str | None:
+        """Who is the master in the place of one that was; None if that still is, or none is known.
+
+        A new master counts on from above all serial numbers that it knows of; the times of one that
+        was cut off, and went on changing things, say nothing.
+
+        @param master: who thinks to be the master
+        @param version: that it has of the cluster
+        """
+        current = self.GetVersion()
+        if current is None or version.uuid != current.uuid:
+            return None
+        if version.serial_no >= current.serial_no:
+            return None
         try:
-            return self.GetMasterNode() != name
+            name = self.GetMasterNode()
         except errors.ConfigurationError:
-            return False
+            return None
+        if name == master:
+            return None
+        return (
+            f"{name} is the master by version {current.serial_no} of the cluster; {master}, with"
+            f" version {version.serial_no}, is not any more"
+        )
 
     def _HasContent(self, path: str, data: bytes) -> bool:
         try:

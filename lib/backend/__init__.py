@@ -47,7 +47,7 @@ from .jobqueue import (
     JobQueueUpdate,
     JobQueueUpdateMany,
 )
-from .master import DemoteFromMC, GetMasterInfo, StartMaster, StopMaster
+from .master import DemoteFromMC, GetMasterInfo, RefuseDeposed, StartMaster, StopMaster
 from .node import (
     AddNode,
     BridgesExist,
@@ -96,6 +96,7 @@ __all__ = [
     "GetInstanceList",
     "GetInstanceMigratable",
     "GetMasterInfo",
+    "RefuseDeposed",
     "GetNodeInfo",
     "HooksRunner",
     "IAllocatorRunner",

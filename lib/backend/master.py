@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
-from .. import constants, errors, pathutils, runtime, ssconf
+from .. import constants, errors, pathutils, rpc_defs, runtime, ssconf
 from ..utils import io, net
 from . import files
 from .base import Fail
@@ -38,6 +39,30 @@ def AnswerMasterInfo() -> list[str | None]:
         *GetMasterInfo(store),
         *(None if version is None else version.Format() for version in versions),
     ]
+
+
+#: What a master that was replaced may still ask for: to be one no longer, and a reset.
+_FOR_ANYBODY: Final = frozenset(["node_stop_master", "node_powercycle"])
+
+
+def RefuseDeposed(
+    name: str, master: str, version: str, store: ssconf.SimpleStore | None = None
+) -> str | None:
+    """Why a call is not to be carried out; None if it is.
+
+    A master that was cut off while another one was made goes on with its jobs until it finds out;
+    then it must not change anything any more.
+
+    @param name: of the call
+    @param master: who calls as the master
+    @param version: that it has of the cluster, see L{ssconf.Version.Format}
+    """
+    if rpc_defs.CALLS[name].read_only or name in _FOR_ANYBODY:
+        return None
+    claimed = ssconf.ParseVersion(version)
+    if claimed is None:
+        return None
+    return (store or ssconf.SimpleStore()).ExplainDeposed(master, claimed)
 
 
 def StartMaster(

@@ -6,6 +6,7 @@ which file contents travel.
 
 from .client import (
     CONNECT_TIMEOUT,
+    ClaimMaster,
     GetStatistics,
     Init,
     ParseAnswer,
@@ -20,6 +21,7 @@ __all__ = [
     "DecodeData",
     "EncodeData",
     "GetStatistics",
+    "ClaimMaster",
     "Init",
     "ParseAnswer",
     "RpcResult",

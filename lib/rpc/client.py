@@ -176,6 +176,19 @@ class _Client:
     """The transport of this process, from Init to Shutdown."""
 
     transport: runtime.Transport | None = None
+    #: As whose master this process calls; see L{ClaimMaster}.
+    claim: str = ""
+
+
+def ClaimMaster(name: str, version: str) -> None:
+    """Call as the master from now on: nodes refuse to be changed by one that was replaced.
+
+    @param name: of this node
+    @param version: of the cluster, as this node has it: L{ssconf.Version.Format}
+    """
+    from urllib.parse import urlencode
+
+    _Client.claim = "?" + urlencode({"master": name, "version": version})
 
 
 def Init(rt: runtime.Runtime = runtime.DEFAULT, transport: runtime.Transport | None = None) -> None:
@@ -196,6 +209,7 @@ def Init(rt: runtime.Runtime = runtime.DEFAULT, transport: runtime.Transport | N
 def Shutdown() -> None:
     """Close all connections; fine if there are none."""
     transport, _Client.transport = _Client.transport, None
+    _Client.claim = ""
     if transport is not None:
         transport.Shutdown()
 
@@ -286,7 +300,7 @@ def _Execute(
                     host=address,
                     port=port,
                     method="PUT",
-                    path=f"/{call.name}",
+                    path=f"/{call.name}{_Client.claim}",
                     body=body,
                     connect_timeout=CONNECT_TIMEOUT,
                     timeout=timeout,

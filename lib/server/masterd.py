@@ -34,7 +34,7 @@ from . import clientops, daemon, luxiserver
 _YES: Final = "YES"
 
 #: Seconds between two looks whether another node was made the master.
-_ROLE_INTERVAL: Final = 5.0
+_ROLE_INTERVAL: Final = 10.0
 #: Seconds that giving up the address of the cluster may take.
 _STEP_DOWN_TIMEOUT: Final = 10.0
 #: Seconds between two tries to serve nodes that could not be reached.
@@ -73,8 +73,8 @@ class MasterContext:
         if ec_id is None:
             raise errors.ProgrammerError("Adding a node takes the context id of a job")
         self.cfg.AddNode(node, ec_id)
-        self.jobqueue.AddNode(node)
         self.glm.add(locking.LEVEL_NODE, node.name)
+        self.jobqueue.AddNode(node)
 
     def ReaddNode(self, node: objects.Node) -> None:
         """Bring the copy of the queue on a node in line with the node's role."""
@@ -283,12 +283,22 @@ async def _Main(control: daemon.DaemonControl) -> int:
     return constants.EXIT_SUCCESS
 
 
+def _ClaimMaster() -> None:
+    """Make nodes that know of a later master refuse what this one asks for."""
+    store = ssconf.SimpleStore()
+    version = store.GetVersion()
+    # That of the start is enough: who replaces this node counts on from above it.
+    if version is not None:
+        rpc.ClaimMaster(store.GetMasterNode(), version.Format())
+
+
 def ExecMasterd(
     _options: argparse.Namespace, _args: list[str], control: daemon.DaemonControl
 ) -> int:
     """Serve until told to stop."""
     daemon.RemoveUnfinishedFiles()
     rpc.Init()
+    _ClaimMaster()
     try:
         return control.RunAsync(_Main)
     finally:

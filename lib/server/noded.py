@@ -58,6 +58,7 @@ def ExecNoded(
         cert_file=options.ssl_cert if options.ssl else None,
         key_file=options.ssl_key if options.ssl else None,
         rt=runtime.DEFAULT,
+        check_master=backend.RefuseDeposed,
     )
     try:
         return control.RunAsync(functools.partial(_Serve, server, options.bind, options.port))

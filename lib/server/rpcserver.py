@@ -50,6 +50,8 @@ _ALWAYS_QUICK: Final = frozenset(["node_powercycle"])
 
 #: Name of a call, its arguments -> (success, payload).
 AnswerFn = Callable[[str, Any], tuple[Any, Any]]
+#: Why a call is not carried out for who claims to be the master: call, its name, its version.
+CheckMasterFn = Callable[[str, str, str], str | None]
 
 
 def IsQuick(call: rpc_defs.Call) -> bool:
@@ -165,13 +167,16 @@ class RpcServer:
         cert_file: str | None = None,
         key_file: str | None = None,
         rt: runtime.Runtime = runtime.DEFAULT,
+        check_master: CheckMasterFn = lambda name, master, version: None,
     ) -> None:
         """Prepare to serve.
 
         @param answer: carries out a call; may block
         @param cert_file, key_file: PEM; None = no TLS, and everybody may call
+        @param check_master: asked about calls that come with L{rpc.ClaimMaster}; may block
         """
         self._answer = answer
+        self._check_master = check_master
         self.on_quit = on_quit
         self._ssl: ssl.SSLContext | None = None
         self._own_der = b""
@@ -252,7 +257,8 @@ class RpcServer:
         pool = self._quick if IsQuick(call) else self._slow
         loop = asyncio.get_running_loop()
         try:
-            data, quit_after = await pool.Submit(loop, lambda: self._Work(name, body))
+            claim = request.query.get("master"), request.query.get("version", "")
+            data, quit_after = await pool.Submit(loop, lambda: self._Work(name, body, claim))
         except Busy:
             raise _HttpError(
                 HTTPStatus.SERVICE_UNAVAILABLE, "Too many calls are under way on this node"
@@ -269,8 +275,12 @@ class RpcServer:
         if not IsSameCertificate(peer_der, self._own_der):
             raise _HttpError(HTTPStatus.FORBIDDEN, "The certificate is not this cluster's")
 
-    def _Work(self, name: str, body: bytes) -> tuple[bytes, bool]:
+    def _Work(self, name: str, body: bytes, claim: tuple[str | None, str]) -> tuple[bytes, bool]:
         """In a thread: from the bytes of the request to those of the answer."""
+        master, version = claim
+        problem = None if master is None else self._check_master(name, master, version)
+        if problem is not None:
+            return serializer.Dump((False, problem)).encode("utf-8"), False
         try:
             args = serializer.Load(body) if body else None
         except ValueError as err:

@@ -490,18 +490,12 @@ class TestCluster:
         assert shell.Run("gnt-cluster rename -f new.example.com")[2] == 0
         assert shell.Submitted()[0]["name"] == "new.example.com"
 
-    def test_what_does_not_exist_yet_changes_nothing(self, shell, monkeypatch):
-        out, err, code = shell.Run("gnt-cluster renew-crypto -f")
-        assert (out, code) == ("", 1)
-        assert "not implemented yet" in err
-        assert (
-            shell.Run("gnt-cluster renew-crypto --new-rapi-certificate --rapi-certificate x")[2]
-            == 1
+    def test_one_certificate_of_rapi(self, shell):
+        out, err, code = shell.Run(
+            "gnt-cluster renew-crypto --new-rapi-certificate --rapi-certificate x"
         )
-        monkeypatch.setattr(ssconf, "GetMasterAndMyself", lambda: ("other", _NODE))
-        out, err, code = shell.Run("gnt-cluster masterfailover")
-        assert "not implemented yet" in err
-        assert code == 1
+        assert (out, code) == ("", 1)
+        assert "Only one of" in err
 
 
 class TestVerifyDisks:
