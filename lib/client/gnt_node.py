@@ -94,14 +94,28 @@ _ADD_WARNING: Final = (
 )
 
 
+#: The job did not do its work, and does not any more; with other errors it may.
+_JOB_FAILURES: Final = (
+    errors.OpPrereqError,
+    errors.OpExecError,
+    errors.HooksFailure,
+    errors.ConfigurationError,
+    errors.JobQueueError,
+    errors.LockError,
+    errors.ResolverError,
+)
+
+
 def AddNode(opts: Any, args: list[str]) -> int:
     """Make a machine a node of the cluster."""
     from ..utils import net
 
-    host = net.GetHostInfo(net.HostInfo.NormalizeName(args[0]))
-    name = host.name
     cl = jobs.GetClient()
-    known = {row[0]: row[1] for row in cl.QueryNodes([], ["name", "sip"], False)}
+    rows = cl.QueryNodes([], ["name", "sip", "uuid"], False)
+    known = {name: secondary_ip for name, secondary_ip, _ in rows}
+    names = {uuid: name for name, _, uuid in rows}
+    host = net.GetHostInfo(net.HostInfo.NormalizeName(names.get(args[0], args[0])))
+    name = host.name
     if name in known and not opts.readd:
         console.ToStderr(f"Node {name} already in the cluster - please retry with '--readd'")
         return constants.EXIT_FAILURE
@@ -138,9 +152,11 @@ def AddNode(opts: Any, args: list[str]) -> int:
         )
         try:
             jobs.SubmitOrSend(NewOp(), opts, cl)
-        except (errors.OpPrereqError, errors.OpExecError):
-            # A node that was one before keeps what it has
-            problem = None if opts.readd else bootstrap.UndoNodeSetup(name, host.ip)
+        except _JOB_FAILURES:
+            # A node that was one before keeps what it has, and so does one that somebody else has
+            # added meanwhile.
+            members = [row[0] for row in cl.QueryNodes([], ["name"], False)]
+            problem = None if name in members else bootstrap.UndoNodeSetup(name, host.ip)
             if problem:
                 console.ToStderr(f"Warning: {problem}")
             raise

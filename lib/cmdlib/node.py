@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .. import constants, errors, locking, objects, opcodes, pathutils
-from ..utils import net
+from ..utils import io, net
 from ..utils.rollback import Rollback
 from . import ancillary, announce, base, candidates, hooks
 
@@ -194,26 +194,57 @@ class LUNodeAdd(base.LogicalUnit):
             self._CheckVersion(node)
             if not self.op.readd:
                 what = f"let {node.name} forget the cluster"
-                undo.Add(what, self._TakeBack, node.name)
+                undo.Add(what, self._TakeBack, node)
             self._ShipSshKeys(node.name)
             self._CheckSecondaryIp(node)
             self._CheckAccess(node.name, feedback_fn)
-            undo.Commit()
-        # Only what has passed all checks is made known to the other nodes.
-        if self.cfg.GetClusterInfo().modify_etc_hosts:
-            short_name = node.name.partition(".")[0]
-            net.SetEtcHostsEntry(pathutils.ETC_HOSTS, node.primary_ip, node.name, [short_name])
-        ancillary.RedistributeAncillaryFiles(self, {node.name: node.primary_ip})
-        if self.op.readd:
-            self.context.ReaddNode(node)
-            if not node.master_candidate:
-                _Demote(self, node.name)
-        else:
-            self.context.AddNode(node, self.proc.GetECId())
+            if self.op.readd:
+                undo.Commit()
+            # Only what has passed all checks is made known to the other nodes.
+            self._EnterInHostsFile(node, undo)
+            ancillary.RedistributeAncillaryFiles(self, {node.name: node.primary_ip})
+            if self.op.readd:
+                self.context.ReaddNode(node)
+            else:
+                self.context.AddNode(node, self.proc.GetECId())
+        if self.op.readd and not node.master_candidate:
+            _Demote(self, node.name)
 
-    def _TakeBack(self, name: str) -> None:
+    def _EnterInHostsFile(self, node: objects.Node, undo: Rollback) -> None:
+        if not self.cfg.GetClusterInfo().modify_etc_hosts:
+            return
+        path = pathutils.ETC_HOSTS
+        try:
+            before = io.ReadFile(path)
+            net.SetEtcHostsEntry(path, node.primary_ip, node.name, [node.name.partition(".")[0]])
+        except OSError as err:
+            if not self.op.readd:
+                raise errors.OpExecError(
+                    f"{node.name} can not be entered in {path}: {err}"
+                ) from err
+            self.LogWarning("%s can not be entered in %s: %s", node.name, path, err)
+            return
+        if not self.op.readd and io.ReadFile(path) != before:
+            undo.Add(f"take {node.name} out of {path}", self._LeaveHostsFile, before)
+
+    def _LeaveHostsFile(self, before: str) -> None:
+        if not self._IsNode():
+            io.WriteFile(pathutils.ETC_HOSTS, data=before, mode=0o644)
+            ancillary.RedistributeAncillaryFiles(self, paths=[pathutils.ETC_HOSTS])
+
+    def _IsNode(self) -> bool:
+        """Is it in the configuration, whatever went wrong after that?"""
+        return self.cfg.GetNodeInfo(self.op.node_name) is not None
+
+    def _TakeBack(self, node: objects.Node) -> None:
         """The cluster's secrets are for its nodes only."""
-        result = self.rpc.call_node_leave_cluster(name, self.cfg.GetClusterInfo().modify_ssh_setup)
+        if self._IsNode():
+            return
+        result = self.rpc.call_node_leave_cluster(
+            node.name,
+            bool(self.cfg.GetClusterInfo().modify_ssh_setup),
+            address_list=[node.primary_ip],
+        )
         result.Raise(f"Remove {pathutils.DATA_DIR} there by hand and stop its daemons")
 
     def _Restore(self, node: objects.Node, before: objects.Node) -> None:
@@ -342,9 +373,19 @@ class LUNodeRemove(base.LogicalUnit):
                 hint=f"Remove {pathutils.DATA_DIR} there by hand and stop its daemons",
             )
         if cluster.modify_etc_hosts:
-            # Without asking the resolver: the name may be gone from there already.
-            for entry in (name, name.partition(".")[0]):
-                net.RemoveEtcHostsEntry(pathutils.ETC_HOSTS, entry)
+            try:
+                # Without asking the resolver: the name may be gone from there already.
+                for entry in (name, name.partition(".")[0]):
+                    net.RemoveEtcHostsEntry(pathutils.ETC_HOSTS, entry)
+            except OSError as err:
+                # It is no node any more, so this can not be run again.
+                self.LogWarning(
+                    "%s can not be taken out of %s: %s",
+                    name,
+                    pathutils.ETC_HOSTS,
+                    err,
+                    hint="Do it by hand, then run gnt-cluster redist-conf",
+                )
             ancillary.RedistributeAncillaryFiles(self)
 
 
@@ -435,6 +476,9 @@ def ComputeRoleChange(
         candidate = room
         demote = not room
         changes.append(("master_candidate", str(room)))
+    if node.offline and not now_offline and not candidate:
+        # It may have what it had before it went away.
+        demote = True
     return RoleChange(candidate, now_offline, now_drained, demote, tuple(changes))
 
 
@@ -487,17 +531,21 @@ class LUNodeSetParams(base.LogicalUnit):
                 errors.ECODE_INVAL,
             )
         if node.master_candidate and self.might_demote and not self.lock_all:
-            now, should, _ = self.cfg.GetMasterCandidateStats([name])
-            if now < should:
-                raise errors.OpPrereqError(
-                    f"Without {name} there would be {now} master candidates, {should} are wanted;"
-                    " --auto-promote makes another node one",
-                    errors.ECODE_INVAL,
-                )
+            self._CheckEnoughCandidates()
         room = candidates.DecideSelfPromotion(self, [name])
         self.change = ComputeRoleChange(
             node, self.op.master_candidate, self.op.offline, self.op.drained, room
         )
+
+    def _CheckEnoughCandidates(self) -> None:
+        name = self.op.node_name
+        now, should, _ = self.cfg.GetMasterCandidateStats([name])
+        if now < should:
+            raise errors.OpPrereqError(
+                f"Without {name} there would be {now} master candidates, {should} are wanted;"
+                " --auto-promote makes another node one",
+                errors.ECODE_INVAL,
+            )
 
     def DescribeChanges(self) -> list[announce.Change]:
         name, change = self.op.node_name, self.change
@@ -524,12 +572,14 @@ class LUNodeSetParams(base.LogicalUnit):
         node = base.GetNode(self, name)
         change = self.change
         was_candidate, was_offline = bool(node.master_candidate), bool(node.offline)
-        change.Apply(node)
         if self.lock_all:
             # Before saving, which checks the size of the pool.
             candidates.AdjustCandidatePool(self, [name])
         # Before the calls: what is stored as offline is not asked.
+        before = node.Copy()
+        change.Apply(node)
         self.cfg.Update(node, feedback_fn)
+        self._CheckPool(node, before)
         if change.demote and not change.offline:
             _Demote(self, name)
         if change.demote or change.master_candidate != was_candidate:
@@ -539,6 +589,18 @@ class LUNodeSetParams(base.LogicalUnit):
             # RC1; who was away has missed what was sent meanwhile.
             ancillary.RedistributeAncillaryFiles(self, only=[name])
         return list(change.result)
+
+    def _CheckPool(self, node: objects.Node, before: objects.Node) -> None:
+        """Another candidate may have left the pool since it was looked at: then this one stays."""
+        if self.lock_all or not before.master_candidate or node.master_candidate:
+            return
+        try:
+            self._CheckEnoughCandidates()
+        except errors.OpPrereqError:
+            for name in ("master_candidate", "offline", "drained"):
+                setattr(node, name, getattr(before, name))
+            self.cfg.Update(node)
+            raise
 
 
 class LUNodePowercycle(base.NoHooksLU):

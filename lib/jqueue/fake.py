@@ -146,8 +146,8 @@ class FakeMaster:
 
     def AddNode(self, node: objects.Node, ec_id: str | None) -> None:
         self.cfg.AddNode(node, ec_id)
-        self.jobqueue.AddNode(node)
         self.glm.add(locking.LEVEL_NODE, node.name)
+        self.jobqueue.AddNode(node)
 
     def ReaddNode(self, node: objects.Node) -> None:
         self.jobqueue.AddNode(node)

@@ -915,6 +915,40 @@ class TestNodeAdd:
         assert shell.Run(f"gnt-node add {option} node5")[2] == 1
         assert steps[1:] == [(name, "192.0.2.5") for name in undone]
 
+    @pytest.mark.parametrize(
+        "error", [errors.HooksAbort([("node1", "50x", "no")]), errors.ConfigurationError("no")]
+    )
+    def test_whatever_failed(self, shell, steps, monkeypatch, error):
+        monkeypatch.setattr(
+            bootstrap, "UndoNodeSetup", lambda name, address: steps.append((name, address))
+        )
+
+        def Fail(*_):
+            raise error
+
+        monkeypatch.setattr(gnt_node.jobs, "SubmitOrSend", Fail)
+        assert shell.Run("gnt-node add node5")[2] != 0
+        assert steps[1:] == [("node5.example.com", "192.0.2.5")]
+
+    def test_somebody_else_was_faster(self, shell, steps, monkeypatch):
+        """The node of another command that adds it at the same time is left alone."""
+        monkeypatch.setattr(
+            bootstrap, "UndoNodeSetup", lambda name, address: steps.append((name, address))
+        )
+
+        def Fail(*_):
+            shell.cl.nodes.append({**shell.cl.nodes[0], "name": "node5.example.com"})
+            raise errors.OpPrereqError("is in the cluster already", errors.ECODE_EXISTS)
+
+        monkeypatch.setattr(gnt_node.jobs, "SubmitOrSend", Fail)
+        assert shell.Run("gnt-node add node5")[2] == 1
+        assert steps[1:] == []
+
+    def test_by_uuid(self, shell, steps):
+        """UU2"""
+        assert shell.Run(f"gnt-node add --readd {shell.cl.nodes[0]['uuid']}")[2] == 0
+        assert steps[0][1] == "node1.example.com"
+
     def test_again(self, shell, steps):
         assert shell.Run("gnt-node add node1")[2] == 1
         assert shell.Run("gnt-node add --readd node5")[2] == 1

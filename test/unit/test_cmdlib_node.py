@@ -91,7 +91,8 @@ class TestRoleTable:
             ("D", {"offline": True}, ("O", False)),
             # It stays drained and so does not become a candidate.
             ("D", {"offline": False}, ("D", False)),
-            ("O", {"drained": True}, ("D", False)),
+            # It may have been a candidate before it went away.
+            ("O", {"drained": True}, ("D", True)),
             ("O", {"drained": False}, ("O", False)),
             ("O", {"offline": False}, ("C", False)),
             ("O", {"offline": False, "room": False}, ("R", True)),
