@@ -11,9 +11,18 @@ from typing import Any, Final
 
 from .. import constants, locking, opcodes, pathutils, ssconf
 from ..utils import io, text, x509
-from . import base
+from . import ancillary, base, verify_simulation, verify_state
 from . import verify_checks as checks
-from .verify_checks import Problem
+from .verify_state import Problem
+
+#: Of what the master itself finds wrong with its configuration.
+_CONFIG_ADVICE: Final = "'gnt-cluster history' tells when that was changed, and by which job"
+
+#: Certificates that all nodes have, and the option of renew-crypto that makes a new one.
+_CERTIFICATES: Final = {
+    pathutils.NODED_CERT_FILE: "--new-cluster-certificate",
+    pathutils.RAPI_CERT_FILE: "--new-rapi-certificate",
+}
 
 
 class LUClusterVerify(base.LogicalUnit):
@@ -43,7 +52,7 @@ class LUClusterVerify(base.LogicalUnit):
 
     def _Report(self, problems: Iterable[Problem]) -> None:
         for problem in problems:
-            self._feedback(f"  - {checks.FormatProblem(problem, self.op.error_codes)}")
+            self._feedback(f"  - {verify_state.FormatProblem(problem, self.op.error_codes)}")
             if problem.severity == constants.CV_ERROR:
                 self._bad = True
 
@@ -60,10 +69,11 @@ class LUClusterVerify(base.LogicalUnit):
         self._feedback = feedback_fn
         self._bad = False
         if self.op.debug_simulate_errors:
-            self._Report(checks.SimulatedProblems())
+            self._Report(verify_simulation.SimulatedProblems())
         self._Header("Verifying global settings")
         self._Report(
-            Problem(constants.CV_ECLUSTERCFG, None, message) for message in self.cfg.VerifyConfig()
+            Problem(constants.CV_ECLUSTERCFG, None, message, advice=_CONFIG_ADVICE)
+            for message in self.cfg.VerifyConfig()
         )
         self._Report(self._CheckCertificates())
 
@@ -90,29 +100,36 @@ class LUClusterVerify(base.LogicalUnit):
 
     def _CheckCertificates(self) -> list[Problem]:
         problems = []
-        for path in (pathutils.NODED_CERT_FILE, pathutils.RAPI_CERT_FILE):
+        for path, option in _CERTIFICATES.items():
             severity, message = x509.VerifyCertificateFile(path, self.context.runtime)
             if severity is not None and message is not None:
-                problems.append(Problem(constants.CV_ECLUSTERCERT, None, message, severity))
+                advice = f"'gnt-cluster renew-crypto {option}' makes a new one"
+                problems.append(Problem(constants.CV_ECLUSTERCERT, None, message, severity, advice))
         return problems
 
     def _GetFiles(self) -> dict[str, bool]:
-        """Files to compare: path -> is it one that only candidates have?"""
+        """Files to compare: path -> is it one that only candidates have?
+
+        Besides those of the cluster itself all that the master sends to the nodes (RC1).
+        """
+        cluster = self.cfg.GetClusterInfo()
+        instances = self.cfg.GetAllInstancesInfo().values()
         files = dict.fromkeys(
             [
                 *ssconf.SimpleStore().GetFileList(),
                 pathutils.NODED_CERT_FILE,
                 pathutils.RAPI_CERT_FILE,
                 pathutils.CONFD_HMAC_KEY,
+                *ancillary.GetAncillaryFiles(cluster, instances, self.context.runtime),
             ],
             False,
         )
-        if self.cfg.GetClusterInfo().modify_etc_hosts:
+        if cluster.modify_etc_hosts:
             files[pathutils.ETC_HOSTS] = False
         files[pathutils.CLUSTER_CONF_FILE] = True
         return files
 
-    def _Gather(self) -> checks.State:
+    def _Gather(self) -> verify_state.State:
         cluster = self.cfg.GetClusterInfo()
         nodes = self.cfg.GetAllNodesInfo()
         names = text.NiceSort(nodes)
@@ -142,7 +159,7 @@ class LUClusterVerify(base.LogicalUnit):
         before = clock.time()
         results = self.rpc.call_node_verify(names, request, cluster.cluster_name)
         after = clock.time()
-        return checks.State(
+        return verify_state.State(
             nodes=nodes,
             instances=self.cfg.GetAllInstancesInfo(),
             master=cluster.master_node,
@@ -159,6 +176,7 @@ class LUClusterVerify(base.LogicalUnit):
             },
             files=files,
             checksums=io.FingerprintFiles(files),
+            secret=frozenset([pathutils.NODED_CERT_FILE]),
             drbd_map=self.cfg.ComputeDRBDMap(),
             window=(before, after),
             backend={
@@ -167,7 +185,7 @@ class LUClusterVerify(base.LogicalUnit):
             },
         )
 
-    def _VerifyNode(self, state: checks.State, name: str) -> None:
+    def _VerifyNode(self, state: verify_state.State, name: str) -> None:
         node = state.nodes[name]
         if node.offline:
             self._Verbose(f"Skipping offline node {name}")
@@ -204,6 +222,7 @@ class LUClusterVerify(base.LogicalUnit):
                             constants.CV_ENODEHOOKS,
                             node,
                             f"Communication failure in hooks execution: {result.fail_msg}",
+                            advice="see that its node daemon runs, and node-daemon.log on it",
                         )
                     ]
                 )

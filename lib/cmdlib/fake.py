@@ -15,6 +15,7 @@ from .. import constants, mcpu, objects, opcodes, rpc, runtime
 from ..config import fake as config_fake
 from ..jqueue import fake as jqueue_fake
 from ..runtime import fake as runtime_fake
+from ..utils import io, text
 
 
 @dataclass
@@ -29,6 +30,8 @@ class FakeNode:
     @ivar oses: OS -> its variants
     @ivar units: names of its storage units of LVM, whatever the type
     @ivar scripts: OS scripts that were run: (script, instance)
+    @ivar answers: C{constants.NV_*} -> what it says to C{node_verify} other than a healthy node
+    @ivar checksums: path -> checksum of its file, None: it has none; others are as the master's
     """
 
     running: dict[str, int] = field(default_factory=dict)
@@ -49,6 +52,8 @@ class FakeNode:
     units: list[str] = field(default_factory=list)
     lvs: dict[str, tuple[str, bool, bool]] = field(default_factory=dict)
     faulty: bool = False
+    answers: dict[str, Any] = field(default_factory=dict)
+    checksums: dict[str, str | None] = field(default_factory=dict)
 
 
 class FakeNodes(jqueue_fake.FakeRpc):
@@ -66,6 +71,8 @@ class FakeNodes(jqueue_fake.FakeRpc):
         #: Called with every call and node before it is made.
         self.before_call: Callable[[str, str], object] = lambda *_: None
         self.offline: Callable[[str], bool] = lambda _: False
+        #: Seconds since the epoch, by the clocks of all nodes.
+        self.now: Callable[[], float] = lambda: 0.0
 
     def Fail(
         self,
@@ -176,7 +183,30 @@ class FakeNodes(jqueue_fake.FakeRpc):
     def call_node_verify(
         self, node_list: Sequence[str], checks: Mapping[str, Any], cluster_name: str
     ) -> dict[str, rpc.RpcResult]:
-        return self._Many("node_verify", node_list, lambda _: {constants.NV_NODELIST: {}})
+        def Verify(node: FakeNode) -> dict[str, Any]:
+            answers = {**self._HealthyAnswers(node, checks), **node.answers}
+            return {key: answers[key] for key in checks if key in answers}
+
+        return self._Many("node_verify", node_list, Verify)
+
+    def _HealthyAnswers(self, node: FakeNode, checks: Mapping[str, Any]) -> dict[str, Any]:
+        files = {**io.FingerprintFiles(checks.get(constants.NV_FILELIST, ())), **node.checksums}
+        return {
+            constants.NV_FILELIST: {path: value for path, value in files.items() if value},
+            constants.NV_NODELIST: {},
+            constants.NV_HYPERVISOR: dict.fromkeys(checks.get(constants.NV_HYPERVISOR, ())),
+            constants.NV_NODENETTEST: {},
+            constants.NV_INSTANCELIST: sorted(node.running),
+            constants.NV_VERSION: [constants.PROTOCOL_VERSION, constants.RELEASE_VERSION],
+            constants.NV_HVINFO: {"memory_free": node.memory_free - sum(node.running.values())},
+            constants.NV_NODESETUP: [],
+            constants.NV_TIME: text.SplitTime(self.now()),
+            constants.NV_MASTERIP: True,
+            constants.NV_VGLIST: {"xenvg": 100000.0},
+            constants.NV_LVLIST: {name: list(state) for name, state in node.lvs.items()},
+            constants.NV_PVLIST: [[50000.0, "/dev/sda3", "xenvg"]],
+            constants.NV_DRBDLIST: [],
+        }
 
     def call_upload_file(
         self, node_list: Sequence[str], path: str, address_list: Sequence[str] | None = None
@@ -458,6 +488,7 @@ class World:
             self.runtime, nodes=nodes, rpc_=self.rpc, num_workers=1, start=False
         )
         self.rpc.offline = self._IsOffline
+        self.rpc.now = self.runtime.clock.time
         self.log: list[str] = []
         self._jobs = 0
 

@@ -3,100 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from .. import constants, ht, objects
 from ..utils import text
+from .verify_state import Problem, State
 
 # What lists in the answers of nodes must be like.
 _STRINGS: Final = ht.TListOf(ht.TString)
 _NUMBERS: Final = ht.TListOf(ht.TInt)
 _PVS: Final = ht.TListOf(ht.TTuple(ht.TNumber, ht.TString, ht.TString))
-
-#: (type of the item, name of the code)
-Code = tuple[str, str]
-
-
-class Problem(NamedTuple):
-    """One thing that is wrong."""
-
-    code: Code
-    #: Name of the node or instance; None for the cluster.
-    item: str | None
-    message: str
-    severity: str = constants.CV_ERROR
-
-
-def FormatProblem(problem: Problem, error_codes: bool) -> str:
-    """A problem as one line, for people or (with codes) for programs."""
-    item_type, code = problem.code
-    if error_codes:
-        return f"{problem.severity}:{code}:{item_type}:{problem.item}:{problem.message}"
-    item = f" {problem.item}" if problem.item else ""
-    return f"{problem.severity}: {item_type}{item}: {problem.message}"
-
-
-def SimulatedProblems() -> Iterator[Problem]:
-    """One problem of every kind, to see how they look."""
-    for name in sorted(vars(constants)):
-        if name.startswith("CV_E") and name != "CV_ERROR":
-            code = getattr(constants, name)
-            item = None if code[0] == constants.CV_TCLUSTER else f"simulated-{code[0]}"
-            yield Problem(code, item, "Simulated error")
-
-
-@dataclass
-class State:
-    """What was gathered.
-
-    @ivar answers: node -> its answer to C{node_verify}, of those that answered
-    @ivar failures: node -> why it did not; without those marked offline
-    @ivar files: path -> is it a file that only master candidates have?
-    @ivar checksums: path -> checksum on the master, of those it has
-    @ivar drbd_map: node -> {minor: instance}
-    @ivar window: wall clock before and after asking
-    @ivar backend: instance -> its filled backend parameters
-    """
-
-    nodes: Mapping[str, objects.Node]
-    instances: Mapping[str, objects.Instance]
-    master: str
-    vg_name: str | None
-    answers: Mapping[str, Any]
-    failures: Mapping[str, str]
-    files: Mapping[str, bool]
-    checksums: Mapping[str, str]
-    drbd_map: Mapping[str, Mapping[int, str]]
-    window: tuple[float, float]
-    backend: Mapping[str, Mapping[str, Any]]
-    #: Nodes whose answer can not be used for what comes after.
-    unusable: set[str] = field(default_factory=set)
-
-    def IsUp(self, name: str) -> bool:
-        """Did the node answer something usable?"""
-        return name in self.answers and name not in self.unusable
-
-    def RunningOn(self, name: str) -> list[str]:
-        """Instances that run on a node; none if it can not tell."""
-        if not self.IsUp(name):
-            return []
-        found = self.answers[name].get(constants.NV_INSTANCELIST)
-        return found if _STRINGS(found) else []
-
-    def FreeMemoryOf(self, name: str) -> int | None:
-        """MiB of memory free on a node; None if it can not tell, which is a problem of its own."""
-        info = self.answers[name].get(constants.NV_HVINFO) if self.IsUp(name) else None
-        free = info.get("memory_free") if isinstance(info, dict) else None
-        return free if isinstance(free, int) else None
-
-    def VolumesOn(self, name: str) -> Mapping[str, Any] | None:
-        """Logical volumes on a node; None if it can not tell."""
-        if not self.IsUp(name):
-            return None
-        found = self.answers[name].get(constants.NV_LVLIST)
-        return found if isinstance(found, dict) else None
-
 
 # Nodes
 
@@ -105,7 +21,11 @@ def CheckNode(state: State, name: str) -> Iterator[Problem]:
     """All checks of one node that is not marked offline."""
     if name in state.failures:
         yield Problem(
-            constants.CV_ENODERPC, name, f"The node can not be asked: {state.failures[name]}"
+            constants.CV_ENODERPC,
+            name,
+            f"The node can not be asked: {state.failures[name]}",
+            advice="start its node daemon, or say that it is away with"
+            f" 'gnt-node modify --offline yes {name}'",
         )
         return
     answer = state.answers.get(name)
@@ -128,19 +48,28 @@ def CheckNode(state: State, name: str) -> Iterator[Problem]:
     yield from _CheckInventory(state, name, answer)
 
 
+#: Where a node tells more.
+_SEE_LOG: Final = "node-daemon.log on the node tells why"
+#: For a node that does not answer as this version does.
+_SAME_VERSION: Final = "install the master's version on it and restart its node daemon"
+
+
 def _CheckBasics(name: str, answer: Any) -> Problem | None:
+    message = code = None
     if not answer or not isinstance(answer, dict):
-        return Problem(constants.CV_ENODERPC, name, "The node answered nothing usable")
-    version = answer.get(constants.NV_VERSION)
-    if not isinstance(version, (list, tuple)) or len(version) != 2:
-        return Problem(constants.CV_ENODERPC, name, "The node did not tell its version")
-    if version[0] != constants.PROTOCOL_VERSION:
-        return Problem(
-            constants.CV_ENODEVERSION,
-            name,
-            f"Protocol {version[0]} differs from the master's {constants.PROTOCOL_VERSION}",
-        )
-    return None
+        code, message = constants.CV_ENODERPC, "The node answered nothing usable"
+    else:
+        version = answer.get(constants.NV_VERSION)
+        if not isinstance(version, (list, tuple)) or len(version) != 2:
+            code, message = constants.CV_ENODERPC, "The node did not tell its version"
+        elif version[0] != constants.PROTOCOL_VERSION:
+            code = constants.CV_ENODEVERSION
+            message = (
+                f"Protocol {version[0]} differs from the master's {constants.PROTOCOL_VERSION}"
+            )
+    if code is None or message is None:
+        return None
+    return Problem(code, name, message, advice=_SAME_VERSION)
 
 
 def _CheckRelease(name: str, answer: Mapping[str, Any]) -> Iterator[Problem]:
@@ -151,6 +80,7 @@ def _CheckRelease(name: str, answer: Mapping[str, Any]) -> Iterator[Problem]:
             name,
             f"Release {release} differs from the master's {constants.RELEASE_VERSION}",
             constants.CV_WARNING,
+            _SAME_VERSION,
         )
 
 
@@ -160,61 +90,104 @@ def _CheckHypervisors(name: str, answer: Mapping[str, Any]) -> Iterator[Problem]
         verified = {"(all)": f"the node did not check it, but said {verified!r}"}
     for kind, message in sorted(verified.items()):
         if message is not None:
-            yield Problem(constants.CV_ENODEHV, name, f"Hypervisor {kind}: {message}")
+            yield Problem(
+                constants.CV_ENODEHV,
+                name,
+                f"Hypervisor {kind}: {message}",
+                advice="repair it on the node, or leave it out with 'gnt-cluster modify"
+                " --enabled-hypervisors'",
+            )
     setup = answer.get(constants.NV_NODESETUP)
     if not isinstance(setup, list):
         setup = ["the node did not check it"]
     if setup:
-        yield Problem(constants.CV_ENODESETUP, name, f"Node setup: {'; '.join(map(str, setup))}")
+        yield Problem(
+            constants.CV_ENODESETUP,
+            name,
+            f"Node setup: {'; '.join(map(str, setup))}",
+            advice="mount what is missing, also at boot",
+        )
 
 
 def _CheckNetwork(state: State, name: str, answer: Mapping[str, Any]) -> Iterator[Problem]:
     reached = answer.get(constants.NV_NODELIST)
     if not isinstance(reached, dict):
-        yield Problem(constants.CV_ENODESSH, name, "The node did not check the way to the others")
+        yield Problem(
+            constants.CV_ENODESSH,
+            name,
+            "The node did not check the way to the others",
+            advice=_SAME_VERSION,
+        )
     else:
         for other in text.NiceSort(reached):
-            yield Problem(constants.CV_ENODESSH, name, f"No way to node {other}: {reached[other]}")
+            yield Problem(
+                constants.CV_ENODESSH,
+                name,
+                f"No way to node {other}: {reached[other]}",
+                advice=f"check the SSH server of {other}; 'gnt-cluster redist-conf' sends the known"
+                f" hosts again, 'gnt-node add --readd {other}' the keys",
+            )
     tested = answer.get(constants.NV_NODENETTEST)
     if not isinstance(tested, dict):
-        yield Problem(constants.CV_ENODENET, name, "The node did not test its network")
+        yield Problem(
+            constants.CV_ENODENET, name, "The node did not test its network", advice=_SAME_VERSION
+        )
     else:
         for other in text.NiceSort(tested):
             yield Problem(
-                constants.CV_ENODENET, name, f"No TCP connection to node {other}: {tested[other]}"
+                constants.CV_ENODENET,
+                name,
+                f"No TCP connection to node {other}: {tested[other]}",
+                advice=f"check the node daemon of {other}, and addresses, routes and firewalls"
+                " between the two",
             )
-    master_ip = answer.get(constants.NV_MASTERIP)
-    if master_ip is None:
-        yield Problem(constants.CV_ENODENET, name, "The node did not test the master IP")
-    elif not master_ip:
-        why = (
-            "The master IP is not reachable from the master itself (is it configured?)"
-            if name == state.master
-            else "The master IP is not reachable"
-        )
-        yield Problem(constants.CV_ENODENET, name, why)
+    yield from _CheckMasterIp(state, name, answer.get(constants.NV_MASTERIP))
+
+
+def _CheckMasterIp(state: State, name: str, reachable: Any) -> Iterator[Problem]:
+    if reachable:
+        return
+    if reachable is None:
+        message, advice = "The node did not test the master IP", _SAME_VERSION
+    elif name == state.master:
+        message = "The master IP is not reachable from the master itself"
+        advice = "restart the master daemon, which brings the address up"
+    else:
+        message = "The master IP is not reachable"
+        advice = f"check that {state.master} has it, and the routes to it"
+    yield Problem(constants.CV_ENODENET, name, message, advice=advice)
 
 
 def _CheckVolumeGroup(vg_name: str, name: str, answer: Mapping[str, Any]) -> Iterator[Problem]:
     groups = answer.get(constants.NV_VGLIST)
+    code, message = constants.CV_ENODELVM, None
+    advice = (
+        "make or enlarge it (vgcreate, vgextend), or do without LVM (gnt-cluster modify"
+        " --no-lvm-storage)"
+    )
     if not groups or not isinstance(groups, dict):
-        yield Problem(constants.CV_ENODELVM, name, "The node can not list its volume groups")
+        message = "The node can not list its volume groups"
     elif vg_name not in groups:
-        yield Problem(constants.CV_ENODELVM, name, f"Volume group {vg_name} is missing")
+        message = f"Volume group {vg_name} is missing"
     elif not isinstance(groups[vg_name], (int, float)):
-        yield Problem(
-            constants.CV_ENODERPC, name, f"Volume group {vg_name} has no size: {groups[vg_name]!r}"
-        )
+        code = constants.CV_ENODERPC
+        message = f"Volume group {vg_name} has no size: {groups[vg_name]!r}"
+        advice = _SAME_VERSION
     elif groups[vg_name] < constants.MIN_VG_SIZE:
+        message = (
+            f"Volume group {vg_name} has {groups[vg_name]:.0f} MiB, at least"
+            f" {constants.MIN_VG_SIZE} are needed"
+        )
+    if message is not None:
+        yield Problem(code, name, message, advice=advice)
+    volumes = answer.get(constants.NV_PVLIST)
+    if not _PVS(volumes):
         yield Problem(
             constants.CV_ENODELVM,
             name,
-            f"Volume group {vg_name} has {groups[vg_name]:.0f} MiB, at least"
-            f" {constants.MIN_VG_SIZE} are needed",
+            "The node can not list its physical volumes",
+            advice="see what 'pvs' says on it",
         )
-    volumes = answer.get(constants.NV_PVLIST)
-    if not _PVS(volumes):
-        yield Problem(constants.CV_ENODELVM, name, "The node can not list its physical volumes")
         return
     assert isinstance(volumes, list)
     for _, pv_name, owner in volumes:
@@ -224,41 +197,65 @@ def _CheckVolumeGroup(vg_name: str, name: str, answer: Mapping[str, Any]) -> Ite
                 name,
                 f"The physical volume {pv_name} of {owner} has a colon in its name, which lvcreate"
                 " can not take",
+                advice="give the device another name, such as one of /dev/disk/by-id",
             )
 
 
 def _CheckFiles(state: State, name: str, answer: Mapping[str, Any]) -> Iterator[Problem]:
     found = answer.get(constants.NV_FILELIST)
     if not isinstance(found, dict):
-        yield Problem(constants.CV_ENODEFILECHECK, name, "The node returned no file checksums")
+        yield Problem(
+            constants.CV_ENODEFILECHECK,
+            name,
+            "The node returned no file checksums",
+            advice=_SAME_VERSION,
+        )
         return
     candidate = bool(state.nodes[name].master_candidate)
     for path, candidates_only in state.files.items():
-        required = candidate or not candidates_only
-        wanted = state.checksums.get(path)
-        have = found.get(path)
-        if wanted is None:
-            if have is not None and required:
-                yield Problem(
-                    constants.CV_ENODEFILECHECK,
-                    state.master,
-                    f"File {path} is missing on the master, but node {name} has it",
-                )
-        elif have is None:
-            if required:
-                yield Problem(constants.CV_ENODEFILECHECK, name, f"File {path} is missing")
-        elif not required:
-            which = "an identical copy" if have == wanted else "an outdated copy"
-            yield Problem(
-                constants.CV_ENODEFILECHECK,
-                name,
-                f"File {path} should not be here, where there is {which}: the node is no master"
-                " candidate",
-            )
-        elif have != wanted:
-            yield Problem(
-                constants.CV_ENODEFILECHECK, name, f"File {path} differs from the master's"
-            )
+        problem = _CheckFile(
+            state, name, path, found.get(path), required=candidate or not candidates_only
+        )
+        if problem is not None:
+            yield problem
+
+
+def _CheckFile(
+    state: State, name: str, path: str, have: str | None, required: bool
+) -> Problem | None:
+    """One file of one node.
+
+    @param have: its checksum
+    @param required: shall the node have it?
+    """
+    code = constants.CV_ENODEFILECHECK
+    wanted = state.checksums.get(path)
+    if wanted is None:
+        if have is None or not required:
+            return None
+        return Problem(
+            code,
+            state.master,
+            f"File {path} is missing on the master, but node {name} has it",
+            advice=f"copy it from there, or remove it on {name}",
+        )
+    if required and have != wanted:
+        what = "is missing" if have is None else "differs from the master's"
+        advice = f"'gnt-cluster redist-conf' sends the master's, unless {name} is the one to trust"
+        if path in state.secret:
+            # Nobody is sent it who lacks it: it is what tells nodes from others.
+            advice = f"'gnt-node add --readd {name}' sends the master's"
+        return Problem(code, name, f"File {path} {what}", advice=advice)
+    if have is not None and not required:
+        which = "an identical copy" if have == wanted else "an outdated copy"
+        return Problem(
+            code,
+            name,
+            f"File {path} should not be here, where there is {which}: the node is no master"
+            " candidate",
+            advice=f"remove it, or make the node one with 'gnt-node modify -C yes {name}'",
+        )
+    return None
 
 
 def _CheckDrbd(state: State, name: str, answer: Mapping[str, Any]) -> Iterator[Problem]:
@@ -269,20 +266,34 @@ def _CheckDrbd(state: State, name: str, answer: Mapping[str, Any]) -> Iterator[P
                 constants.CV_ECLUSTERCFG,
                 None,
                 f"DRBD minor {minor} on {name} belongs to the unknown instance {owner}",
+                advice="restart the master daemon, which counts the minors again",
             )
     used = answer.get(constants.NV_DRBDLIST)
     if not _NUMBERS(used):
-        yield Problem(constants.CV_ENODEDRBD, name, f"The DRBD status can not be read: {used}")
+        yield Problem(
+            constants.CV_ENODEDRBD,
+            name,
+            f"The DRBD status can not be read: {used}",
+            advice="see that its module is loaded and /proc/drbd is there",
+        )
         return
     assert isinstance(used, list)
     for minor, owner in sorted(expected.items()):
         instance = state.instances.get(owner)
         if instance is not None and instance.admin_up and minor not in used:
             yield Problem(
-                constants.CV_ENODEDRBD, name, f"DRBD minor {minor} of {owner} is not active"
+                constants.CV_ENODEDRBD,
+                name,
+                f"DRBD minor {minor} of {owner} is not active",
+                advice=f"'gnt-instance activate-disks {owner}' brings it up",
             )
     for minor in sorted(set(used) - set(expected)):
-        yield Problem(constants.CV_ENODEDRBD, name, f"DRBD minor {minor} in use belongs to nobody")
+        yield Problem(
+            constants.CV_ENODEDRBD,
+            name,
+            f"DRBD minor {minor} in use belongs to nobody",
+            advice="take it down with drbdsetup, if no other cluster or program uses it",
+        )
 
 
 def _CheckTime(
@@ -291,13 +302,18 @@ def _CheckTime(
     try:
         now = text.MergeTime(answer[constants.NV_TIME])
     except (KeyError, TypeError, ValueError, AssertionError):
-        yield Problem(constants.CV_ENODETIME, name, "The node told no valid time")
+        yield Problem(
+            constants.CV_ENODETIME, name, "The node told no valid time", advice=_SAME_VERSION
+        )
         return
     before, after = window
     skew = max(before - now, now - after)
     if skew > constants.NODE_MAX_CLOCK_SKEW:
         yield Problem(
-            constants.CV_ENODETIME, name, f"The clock is off by at least {skew:.1f} seconds"
+            constants.CV_ENODETIME,
+            name,
+            f"The clock is off by at least {skew:.1f} seconds",
+            advice="set it, and have all nodes keep it by NTP",
         )
 
 
@@ -306,19 +322,33 @@ def _CheckInventory(state: State, name: str, answer: Mapping[str, Any]) -> Itera
         volumes = answer.get(constants.NV_LVLIST)
         if not isinstance(volumes, dict):
             yield Problem(
-                constants.CV_ENODELVM, name, f"The node can not list its logical volumes: {volumes}"
+                constants.CV_ENODELVM,
+                name,
+                f"The node can not list its logical volumes: {volumes}",
+                advice=f"see what 'lvs {state.vg_name}' says on it",
             )
     running = answer.get(constants.NV_INSTANCELIST)
     if not _STRINGS(running):
-        yield Problem(constants.CV_ENODEHV, name, f"The node can not list its instances: {running}")
+        yield Problem(
+            constants.CV_ENODEHV,
+            name,
+            f"The node can not list its instances: {running}",
+            advice=_SEE_LOG,
+        )
     info = answer.get(constants.NV_HVINFO)
     if not isinstance(info, dict) or "memory_free" not in info:
-        yield Problem(constants.CV_ENODEHV, name, "The hypervisor told nothing of the node")
+        yield Problem(
+            constants.CV_ENODEHV,
+            name,
+            "The hypervisor told nothing of the node",
+            advice=_SEE_LOG,
+        )
     elif not isinstance(info["memory_free"], int):
         yield Problem(
             constants.CV_ENODERPC,
             name,
             f"The free memory is no number: {info['memory_free']!r}",
+            advice=_SAME_VERSION,
         )
 
 
@@ -337,6 +367,8 @@ def CheckInstance(state: State, name: str) -> Iterator[Problem]:
             constants.CV_EINSTANCEDOWN,
             name,
             f"Should run on its primary node {primary}, but does not",
+            advice=f"'gnt-instance startup {name}' starts it; if it shall not run, say so with"
+            f" 'gnt-instance shutdown {name}'",
         )
     for other in text.NiceSort(state.nodes):
         if other != primary and name in state.RunningOn(other):
@@ -344,6 +376,8 @@ def CheckInstance(state: State, name: str) -> Iterator[Problem]:
                 constants.CV_EINSTANCEWRONGNODE,
                 name,
                 f"Runs on {other}, its primary node is {primary}",
+                advice="stop it there with the hypervisor's own command; if it ran on both, compare"
+                " its disks",
             )
     secondaries = text.NiceSort(instance.secondary_nodes)
     if len(secondaries) > 1:
@@ -352,21 +386,41 @@ def CheckInstance(state: State, name: str) -> Iterator[Problem]:
             name,
             f"Has more than one secondary node: {', '.join(secondaries)}",
             constants.CV_WARNING,
+            f"give all disks the same one with 'gnt-instance replace-disks -n NODE {name}'",
         )
     for role, other in [("primary", primary)] + [("secondary", item) for item in secondaries]:
         known = state.nodes.get(other)
         if known is None:
             yield Problem(
-                constants.CV_EINSTANCEBADNODE, name, f"Its {role} node {other} does not exist"
+                constants.CV_EINSTANCEBADNODE,
+                name,
+                f"Its {role} node {other} does not exist",
+                advice=_LeaveNode(name, role),
             )
         elif known.offline:
             yield Problem(
-                constants.CV_EINSTANCEBADNODE, name, f"Its {role} node {other} is marked offline"
+                constants.CV_EINSTANCEBADNODE,
+                name,
+                f"Its {role} node {other} is marked offline",
+                advice=_LeaveNode(name, role),
             )
         elif not state.IsUp(other):
             yield Problem(
-                constants.CV_ENODERPC, other, f"Instance {name}: its {role} node does not answer"
+                constants.CV_ENODERPC,
+                other,
+                f"Instance {name}: its {role} node does not answer",
+                advice=f"bring the node back, or {_LeaveNode(name, role)}",
             )
+
+
+def _LeaveNode(name: str, role: str) -> str:
+    """How an instance leaves a node that is not there any more."""
+    if role == "primary":
+        return (
+            f"'gnt-instance failover --ignore-consistency {name}' starts it on its secondary node,"
+            " if it has one"
+        )
+    return f"'gnt-instance replace-disks -n NODE {name}' gives it another one"
 
 
 def _CheckVolumes(state: State, instance: objects.Instance) -> Iterator[Problem]:
@@ -380,7 +434,22 @@ def _CheckVolumes(state: State, instance: objects.Instance) -> Iterator[Problem]
                     constants.CV_EINSTANCEMISSINGDISK,
                     instance.name,
                     f"Logical volume {volume} is missing on node {node}",
+                    advice=_MakeAgain(instance, node),
                 )
+
+
+def _MakeAgain(instance: objects.Instance, node: str) -> str:
+    """How a volume that is gone comes back: from the mirror, if there is one."""
+    if instance.disk_template == constants.DT_DRBD8:
+        side = "-p" if node == instance.primary_node else "-s"
+        return (
+            f"'gnt-instance replace-disks {side} {instance.name}' makes it again from the other"
+            " node's"
+        )
+    return (
+        f"'gnt-instance recreate-disks {instance.name}' makes it again, empty, and 'gnt-backup"
+        " import' takes the content from an export"
+    )
 
 
 def CheckOrphanVolumes(state: State) -> Iterator[Problem]:
@@ -393,7 +462,11 @@ def CheckOrphanVolumes(state: State) -> Iterator[Problem]:
         for volume in text.NiceSort(state.VolumesOn(node) or {}):
             if volume not in expected.get(node, ()):
                 yield Problem(
-                    constants.CV_ENODEORPHANLV, node, f"Logical volume {volume} belongs to nobody"
+                    constants.CV_ENODEORPHANLV,
+                    node,
+                    f"Logical volume {volume} belongs to nobody",
+                    advice=f"if nobody needs it, 'lvremove {state.vg_name}/{volume}' on the node"
+                    " removes it",
                 )
 
 
@@ -403,7 +476,11 @@ def CheckOrphanInstances(state: State) -> Iterator[Problem]:
         for name in text.NiceSort(state.RunningOn(node)):
             if name not in state.instances:
                 yield Problem(
-                    constants.CV_ENODEORPHANINSTANCE, node, f"Runs the unknown instance {name}"
+                    constants.CV_ENODEORPHANINSTANCE,
+                    node,
+                    f"Runs the unknown instance {name}",
+                    advice="stop it there with the hypervisor's own command, unless somebody runs"
+                    " it on purpose",
                 )
 
 
@@ -424,6 +501,7 @@ def CheckNPlusOne(state: State) -> Iterator[Problem]:
                 constants.CV_ENODEN1,
                 node,
                 f"Has {free} MiB of memory free, but would need {memory} if {peer} failed",
+                advice="move instances away from it, or give some another secondary node",
             )
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from ganeti import constants, objects
 from ganeti.cmdlib import verify_checks as checks
+from ganeti.cmdlib import verify_simulation, verify_state
 
 NODE1, NODE2 = "node1.example.com", "node2.example.com"
 INSTANCE = "inst1.example.com"
@@ -42,7 +43,7 @@ def NewState(vg_name=None):
         for name in (NODE1, NODE2)
     }
     instance = objects.Instance(name=INSTANCE, primary_node=NODE2, admin_up=True, disks=[], nics=[])
-    return checks.State(
+    return verify_state.State(
         nodes=nodes,
         instances={INSTANCE: instance},
         master=NODE1,
@@ -249,15 +250,15 @@ class TestInstance:
 
 class TestReport:
     def test_formats(self):
-        problem = checks.Problem(constants.CV_ENODEHV, NODE1, "broken")
-        assert checks.FormatProblem(problem, True) == f"ERROR:ENODEHV:node:{NODE1}:broken"
-        assert checks.FormatProblem(problem, False) == f"ERROR: node {NODE1}: broken"
-        problem = checks.Problem(constants.CV_ECLUSTERCFG, None, "odd", constants.CV_WARNING)
-        assert checks.FormatProblem(problem, True) == "WARNING:ECLUSTERCFG:cluster:None:odd"
-        assert checks.FormatProblem(problem, False) == "WARNING: cluster: odd"
+        problem = verify_state.Problem(constants.CV_ENODEHV, NODE1, "broken")
+        assert verify_state.FormatProblem(problem, True) == f"ERROR:ENODEHV:node:{NODE1}:broken"
+        assert verify_state.FormatProblem(problem, False) == f"ERROR: node {NODE1}: broken"
+        problem = verify_state.Problem(constants.CV_ECLUSTERCFG, None, "odd", constants.CV_WARNING)
+        assert verify_state.FormatProblem(problem, True) == "WARNING:ECLUSTERCFG:cluster:None:odd"
+        assert verify_state.FormatProblem(problem, False) == "WARNING: cluster: odd"
 
     def test_simulated_problems_have_every_code(self):
-        codes = {problem.code[1] for problem in checks.SimulatedProblems()}
+        codes = {problem.code[1] for problem in verify_simulation.SimulatedProblems()}
         assert len(codes) == 21
         assert {"ECLUSTERCFG", "ENODETIME", "EINSTANCEDOWN"} <= codes
 
