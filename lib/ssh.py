@@ -19,6 +19,9 @@ from .utils import io, net, process, text
 
 #: Seconds that Run waits for a connection.
 _CONNECT_TIMEOUT: Final = 10
+#: Then a host is asked for a sign of life so often (seconds), and given up after so many in vain.
+_ALIVE_INTERVAL: Final = 10
+_ALIVE_COUNT: Final = 3
 #: What the OpenSSH client exits with when it could not run the command.
 SSH_FAILED: Final = 255
 
@@ -60,11 +63,16 @@ class SshRunner:
         if use_cluster_key:
             options.append(f"-oHostKeyAlias={self.cluster_name}")
         if quiet:
-            options.append("-q")
+            # What is run and waited for says why it can not be reached.
+            options.append("-q" if connect_timeout is None else "-oLogLevel=ERROR")
         if private_key:
             options += [f"-i{private_key}", "-oIdentitiesOnly=yes"]
         if connect_timeout is not None:
-            options.append(f"-oConnectTimeout={connect_timeout}")
+            options += [
+                f"-oConnectTimeout={connect_timeout}",
+                f"-oServerAliveInterval={_ALIVE_INTERVAL}",
+                f"-oServerAliveCountMax={_ALIVE_COUNT}",
+            ]
         if batch:
             options.append("-oBatchMode=yes")
         check = "ask" if ask_key else "yes" if strict_host_check else "no"
@@ -96,8 +104,9 @@ class SshRunner:
           - use_cluster_key: look the host key up under the name of the cluster
           - strict_host_check: refuse unknown host keys
           - private_key: file with the key to use
-          - quiet: no warnings of the SSH client
-          - connect_timeout: seconds; default is that of the SSH client
+          - quiet: no warnings of the SSH client; with a time-out still its errors
+          - connect_timeout: seconds; default is that of the SSH client, which then never notices
+            either that the host has gone silent later on
           - admins_known_hosts: believe the host keys that this host and its root know, too: one
             of them needs no question, and another one than them is refused
 
@@ -157,33 +166,30 @@ class SshRunner:
     def BuildCopyCmd(self, node: str, filename: str) -> list[str]:
         """Arguments that copy a file to the same path on a node."""
         options = self._BuildOptions(
-            batch=True, ask_key=False, use_cluster_key=True, strict_host_check=True
+            batch=True,
+            ask_key=False,
+            use_cluster_key=True,
+            strict_host_check=True,
+            connect_timeout=_CONNECT_TIMEOUT,
         )
         host = f"[{node}]" if ":" in node else node
         return ["scp", "-p", *options, filename, f"{host}:{filename}"]
 
-    def CopyFileToNode(self, node: str, filename: str) -> bool:
+    def CopyFileToNode(self, node: str, filename: str) -> str | None:
         """Copy a file to the same path on a node, with its permissions and times.
 
-        Returns: whether it worked; the log says why not.
+        Returns: None, or why it did not work.
         """
         if not os.path.isabs(filename):
-            logging.error("File %s must be an absolute path", filename)
-            return False
+            return f"File {filename} must be an absolute path"
         if not os.path.isfile(filename):
-            logging.error("File %s does not exist", filename)
-            return False
+            return f"File {filename} does not exist"
         result = process.RunCmd(self.BuildCopyCmd(node, filename))
-        if result.failed:
-            logging.error(
-                "Copy of %s to node %s failed (%s), output: %s; command was: %s",
-                filename,
-                node,
-                result.fail_reason,
-                result.output.strip(),
-                result.cmd,
-            )
-        return not result.failed
+        if not result.failed:
+            return None
+        problem = result.output.strip() or result.fail_reason
+        logging.error("Copy of %s to node %s failed: %s", filename, node, problem)
+        return problem
 
     def VerifyNodeHostname(self, node: str) -> tuple[bool, str | None]:
         """Whether a node can be reached, and calls itself by the name that we know it by.
@@ -257,12 +263,12 @@ class VirtualRunner(SshRunner):
         root = pathutils.VirtualNodeRoot(_NodeName(node))
         return ["cp", "-p", "--", filename, root + _PathOnNode(filename)]
 
-    def CopyFileToNode(self, node: str, filename: str) -> bool:
+    def CopyFileToNode(self, node: str, filename: str) -> str | None:
         """Copy a file to the same place below the root directory of a node."""
         target = pathutils.VirtualNodeRoot(_NodeName(node)) + _PathOnNode(filename)
         if os.path.exists(target) and os.path.exists(filename):
             if os.path.samefile(filename, target):
-                return True
+                return None
             # A read-only file is replaced, as root would do on a real node.
             io.RemoveFile(target)
         return super().CopyFileToNode(node, filename)

@@ -109,8 +109,10 @@ def ClusterCopyFile(opts: Any, args: list[str]) -> int:
     runner = ssh.GetRunner(cl.QueryConfigValues(["cluster_name"])[0])
     code: int = constants.EXIT_SUCCESS
     for node in nodes:
-        if not runner.CopyFileToNode(node, filename):
+        problem = runner.CopyFileToNode(node, filename)
+        if problem is not None:
             console.ToStderr(f"Copy of file {filename} to node {node} failed")
+            console.ToStderr(f"  {problem}")
             code = constants.EXIT_FAILURE
     return code
 

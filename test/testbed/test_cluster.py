@@ -146,6 +146,7 @@ class TestCommands:
         cluster.Ok("mkdir -p /srv/here && touch /srv/here/file")
         said = cluster.Fails("gnt-cluster copyfile -n node2 /srv/here/file")
         assert "Copy of file /srv/here/file to node node2.example.com failed" in said
+        assert "No such file or directory" in said
 
 
 class TestWholeCluster:
@@ -233,6 +234,9 @@ class TestCutOff:
             cluster.Do("mend", "node2")
         for code in ("ENODERPC", "ENODESSH", "ENODENET"):
             assert [line for line in found if f":{code}:" in line and NODE3 in line], found
+        said = cluster.Run("gnt-cluster command -n node3 hostname")
+        assert said.code == 1
+        assert "No route to host" in said.out
         of_node2 = [line for line in found if NODE2 in line and NODE3 not in line]
         assert of_node2
         assert all(":ENODENET:" in line and "secondary" in line for line in of_node2), found

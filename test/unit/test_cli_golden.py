@@ -605,7 +605,7 @@ class _Runner:
 
     def CopyFileToNode(self, node, filename):
         self.ran.append((node, filename))
-        return node not in self.failing
+        return "the reason" if node in self.failing else None
 
 
 class TestAllNodes:
@@ -674,7 +674,8 @@ class TestAllNodes:
         assert runner.ran == [("10.0.0.2", __file__), ("10.0.0.10", __file__)]
         runner.failing = ["node2"]
         out, err, code = shell.Run(f"gnt-cluster copyfile -n node2 {__file__}")
-        assert (out, err, code) == ("", f"Copy of file {__file__} to node node2 failed\n", 1)
+        said = f"Copy of file {__file__} to node node2 failed\n  the reason\n"
+        assert (out, err, code) == ("", said, 1)
         assert shell.Run("gnt-cluster copyfile /nosuch")[2] == 1
 
 

@@ -1,6 +1,5 @@
 """SSH: the command line for real nodes, and its stand-in for virtual ones."""
 
-import logging
 import os
 import stat
 
@@ -85,6 +84,7 @@ class TestBuildCmd:
         assert argv[-2:] == ["/etc/x", "node2.example.com:/etc/x"]
         assert "-oBatchMode=yes" in argv
         assert "-oHostKeyAlias=cluster.example.com" in argv
+        assert "-oConnectTimeout=10" in argv
         assert self.runner.BuildCopyCmd("2001:db8::1", "/x")[-1] == "[2001:db8::1]:/x"
 
 
@@ -104,7 +104,11 @@ class TestRun:
         ssh.SshRunner("c").Run("n", "root", "x", input="data", timeout=5)
         ((argv, kwargs),) = calls
         assert "-oBatchMode=yes" in argv
-        assert "-oConnectTimeout=10" in argv
+        for option in ("ConnectTimeout=10", "ServerAliveInterval=10", "ServerAliveCountMax=3"):
+            assert f"-o{option}" in argv
+        # Why a host can not be reached is said.
+        assert "-q" not in argv
+        assert "-oLogLevel=ERROR" in argv
         assert kwargs == {"input": "data", "timeout": 5, "interactive": False}
 
     def testPasswordsMayBeAskedFor(self, calls):
@@ -118,19 +122,18 @@ class TestRun:
         assert argv[-2:] == ["root@node1.example.com", "hostname --fqdn"]
         assert "-q" not in argv
 
-    def testCopyRefuses(self, calls, tmp_path, caplog):
+    def testCopyRefuses(self, calls, tmp_path):
         runner = ssh.SshRunner("c")
-        assert not runner.CopyFileToNode("n", "relative")
-        assert not runner.CopyFileToNode("n", str(tmp_path / "missing"))
+        assert "absolute" in runner.CopyFileToNode("n", "relative")
+        assert "does not exist" in runner.CopyFileToNode("n", str(tmp_path / "missing"))
         assert calls == []
-        assert "absolute" in caplog.text
-        assert "does not exist" in caplog.text
 
     def testCopyFailure(self, monkeypatch, tmp_path, caplog):
         failed = process.RunResult(cmd="scp", exit_code=1, stderr="lost connection\n")
         monkeypatch.setattr(ssh.process, "RunCmd", lambda argv: failed)
         io.WriteFile(str(tmp_path / "f"), data="")
-        assert not ssh.SshRunner("c").CopyFileToNode("n", str(tmp_path / "f"))
+        problem = ssh.SshRunner("c").CopyFileToNode("n", str(tmp_path / "f"))
+        assert problem == "lost connection"
         assert "lost connection" in caplog.text
 
 
@@ -209,30 +212,28 @@ class TestVirtualRunner:
         target = str(tmp_path / "node2.example.com" / "etc" / "file")
         io.WriteFile(source, data="content", mode=0o400, atime=5, mtime=5)
         for _ in range(2):
-            assert runner.CopyFileToNode("node2", source)
+            assert runner.CopyFileToNode("node2", source) is None
             assert io.ReadFile(target) == "content"
             assert stat.S_IMODE(os.stat(target).st_mode) == 0o400
             assert os.stat(target).st_mtime == 5
 
     def testCopyToItself(self, runner, tmp_path):
         source = str(tmp_path / "node1.example.com" / "etc" / "hosts")
-        assert runner.CopyFileToNode("node1", source)
+        assert runner.CopyFileToNode("node1", source) is None
         assert "node1" in io.ReadFile(source)
 
     def testCopyOfAFileOutside(self, runner, tmp_path):
         source = tmp_path / "outside"
         source.write_text("x")
         os.makedirs(str(tmp_path / "node2.example.com") + str(tmp_path))
-        assert runner.CopyFileToNode("node2", str(source))
+        assert runner.CopyFileToNode("node2", str(source)) is None
         assert io.ReadFile(str(tmp_path / "node2.example.com") + str(source)) == "x"
 
-    def testCopyWithoutDirectory(self, runner, tmp_path, caplog):
+    def testCopyWithoutDirectory(self, runner, tmp_path):
         source = str(tmp_path / "node1.example.com" / "new" / "file")
         os.mkdir(os.path.dirname(source))
         io.WriteFile(source, data="")
-        with caplog.at_level(logging.ERROR):
-            assert not runner.CopyFileToNode("node2", source)
-        assert "No such file" in caplog.text
+        assert "No such file" in runner.CopyFileToNode("node2", source)
 
     def testRealCluster(self, monkeypatch):
         monkeypatch.setattr(pathutils, "ROOTDIR", "")
