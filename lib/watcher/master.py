@@ -133,8 +133,8 @@ class MasterDuty:
 
     def _Start(self, names: Sequence[str]) -> None:
         # They may have been waiting for those before them, and their owner may have shut them down.
-        rows = self._cl.QueryInstances(names, ["name", "status"], False)
-        names = [name for name, status in rows if status == decide.ERROR_DOWN]
+        statuses = self._QueryStatuses(names)
+        names = [name for name in names if statuses.get(name) == decide.ERROR_DOWN]
         ops = [opcodes.OpInstanceStartup(instance_name=name, force=False) for name in names]
         for name in names:
             known = self._state.attempts.get(name)
@@ -146,6 +146,15 @@ class MasterDuty:
                 self._started.add(name)
             else:
                 logging.error("Can't restart %s: %s", name, error)
+
+    def _QueryStatuses(self, names: Sequence[str]) -> dict[str, str]:
+        fields = ["name", "status"]
+        try:
+            rows = self._cl.QueryInstances(names, fields, False)
+        except errors.OpPrereqError:
+            # One of them is gone.
+            rows = self._cl.QueryInstances([], fields, False)
+        return dict(rows)
 
     def _RunAll(
         self, names: Sequence[str], submitted: Sequence[Sequence[opcodes.OpCode]]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from .. import constants, errors, runtime, serializer, ssconf
+from .. import constants, errors, pathutils, runtime, serializer, ssconf
 from ..confd import client as confd_client
 from ..hypervisor import GetHypervisor
 from ..utils import hooktime, io, net, process, text
@@ -60,7 +60,7 @@ def RunHooks(directory: str) -> None:
 
 
 def DescribeRole(answer: confd_client.Answer) -> tuple[int | None, str]:
-    """What the master candidates say of this node: its role, None if that can not be relied on,
+    """What other master candidates say of this node: its role, None if that can not be relied on,
     and why; pure.
     """
     reply = answer.reply
@@ -76,6 +76,25 @@ def DescribeRole(answer: confd_client.Answer) -> tuple[int | None, str]:
     return reply.answer, f"{answer.agreeing} of {answer.sent} master candidates agree"
 
 
+def _AskRole(store: ssconf.SimpleStore, name: str, rt: runtime.Runtime) -> confd_client.Answer:
+    """What the other master candidates say of this node.
+
+    Its own copy of the configuration is of no use: nobody brings a new one to a node that was given
+    up.
+
+    @raise errors.ConfdClientError: there are no others
+    """
+    addresses = dict(line.split(None, 1) for line in store.GetNodePrimaryIPList())
+    peers = [ip for ip in store.GetMasterCandidatesIPList() if ip != addresses.get(name)]
+    hmac_key = rt.files.read(pathutils.CONFD_HMAC_KEY)
+    return confd_client.Ask(
+        lambda callback: confd_client.ConfdClient(hmac_key, peers, callback, runtime=rt),
+        confd_client.ConfdClientRequest(type=constants.CONFD_REQ_NODE_ROLE_BYNAME, query=name),
+        coverage=-1,
+        timeout=_CONFD_TIMEOUT,
+    )
+
+
 def MaintainHealth(rt: runtime.Runtime = runtime.DEFAULT) -> None:
     """End what runs on this node if the cluster has given it up, and wants that.
 
@@ -86,15 +105,13 @@ def MaintainHealth(rt: runtime.Runtime = runtime.DEFAULT) -> None:
         if not store.GetMaintainNodeHealth():
             return
         name = net.HostInfo().name
-        answer = confd_client.Ask(
-            lambda callback: confd_client.GetConfdClient(callback, rt),
-            confd_client.ConfdClientRequest(type=constants.CONFD_REQ_NODE_ROLE_BYNAME, query=name),
-            coverage=-1,
-            timeout=_CONFD_TIMEOUT,
-        )
+        if store.GetMasterCandidates() == [name]:
+            # Nobody else could say anything.
+            return
+        answer = _AskRole(store, name, rt)
         hypervisors = store.GetHypervisorList()
-    except (errors.GenericError, OSError) as err:
-        logging.warning("Can't find out the role of this node: %s", errors.FormatError(err))
+    except (errors.GenericError, OSError, ValueError) as err:
+        logging.warning("Can't find out the role of this node: %s", err)
         return
     role, why = DescribeRole(answer)
     if role is None:
