@@ -157,6 +157,12 @@ class LUClusterRename(base.LogicalUnit):
                 f"name: the cluster is called {host.name}, with the address {host.ip}, already",
                 errors.ECODE_INVAL,
             )
+        for node in self.cfg.GetAllNodesInfo().values():
+            if host.ip in (node.primary_ip, node.secondary_ip):
+                raise errors.OpPrereqError(
+                    f"name: {host.ip} of {host.name} is an address of node {node.name}",
+                    errors.ECODE_NOTUNIQUE,
+                )
         if host.ip != old_ip and net.TcpPing(
             host.ip, constants.DEFAULT_NODED_PORT, live_port_needed=pathutils.IsVirtual()
         ):

@@ -301,6 +301,7 @@ class LUClusterSetParams(base.LogicalUnit):
             self._CheckNics(changes.nicparams)
         self._CheckHypervisorsInUse(obj)
         self._CheckHypervisors(obj, changes)
+        self._CheckNewHypervisors(obj)
         self._CheckAllocators()
 
     def _CheckHypervisorsInUse(self, obj: objects.Cluster) -> None:
@@ -319,6 +320,33 @@ class LUClusterSetParams(base.LogicalUnit):
                 f" out while instances use it ({announce.FormatNames(using)}); remove them first",
                 errors.ECODE_STATE,
             )
+
+    def _CheckNewHypervisors(self, obj: objects.Cluster) -> None:
+        """Some node must be able to use what is switched on.
+
+        One that can use it nowhere would do harm: nodes could not list their instances any more.
+        """
+        added = sorted(set(self.op.enabled_hypervisors or ()) - set(obj.enabled_hypervisors))
+        if not added:
+            return
+        nodes = text.NiceSort(self.acquired_locks[locking.LEVEL_NODE])
+        request = {constants.NV_HYPERVISOR: added}
+        results = self.rpc.call_node_verify(nodes, request, obj.cluster_name)
+        for kind in added:
+            problems = {
+                node: result.payload.get(constants.NV_HYPERVISOR, {}).get(kind)
+                for node, result in results.items()
+                if not result.fail_msg
+            }
+            bad = {node: problem for node, problem in problems.items() if problem is not None}
+            if bad and len(bad) == len(problems):
+                node, problem = next(iter(bad.items()))
+                raise errors.OpPrereqError(
+                    f"enabled_hypervisors: no node can use {kind}; {node} says: {problem}",
+                    errors.ECODE_ENVIRON,
+                )
+            for node, problem in bad.items():
+                self.LogWarning("Node %s can not use hypervisor %s: %s", node, kind, problem)
 
     def _CheckAllocators(self) -> None:
         """Scripts run on the master: there they must be."""

@@ -19,6 +19,11 @@ def world():
     return fake.NewWorld(2)
 
 
+def _Cut(world):
+    """Calls about hypervisors do not reach the second node."""
+    return lambda: world.rpc.Fail("node_verify", "timed out", nodes=[NODE2])
+
+
 def SetParams(world, **values):
     world.Run(opcodes.OpClusterSetParams(**values))
     return world.cfg.GetClusterInfo()
@@ -218,6 +223,23 @@ class TestSetParams:
         assert caught.value.args[1] == errors.ECODE_STATE
         assert world.cfg.GetClusterInfo().enabled_hypervisors == ["fake"]
 
+    def test_hypervisor_that_no_node_can_use(self, world):
+        answer = {constants.NV_HYPERVISOR: {"chroot": "no such program"}}
+        world.rpc.nodes[NODE1].answers = answer
+        obj = SetParams(world, enabled_hypervisors=["fake", "chroot"])
+        assert obj.enabled_hypervisors == ["fake", "chroot"]
+        assert any(NODE1 in line and "no such program" in line for line in world.log)
+        SetParams(world, enabled_hypervisors=["fake"])
+        # One that does not answer can not say so.
+        for wrong in (lambda: world.rpc.nodes[NODE2].answers.update(answer), _Cut(world)):
+            world.rpc.nodes[NODE2].answers = {}
+            wrong()
+            with pytest.raises(errors.OpPrereqError, match="no node can use chroot") as caught:
+                SetParams(world, enabled_hypervisors=["fake", "chroot"])
+            assert caught.value.args[1] == errors.ECODE_ENVIRON
+            # Those that are enabled already are not asked about.
+            SetParams(world, enabled_hypervisors=["fake"])
+
     def test_default_allocators(self, world):
         """IA2: a list per mode; modes that are not named keep theirs."""
         (directory,) = pathutils.IALLOCATOR_SEARCH_PATH[:1]
@@ -346,6 +368,14 @@ class TestRename:
             with pytest.raises(errors.OpPrereqError) as caught:
                 world.Run(opcodes.OpClusterRename(name=name))
             assert caught.value.args[1] == code
+        node = world.cfg.GetNodeInfo(NODE2)
+        node.secondary_ip = "192.0.2.99"
+        world.cfg.Update(node, None)
+        with pytest.raises(errors.OpPrereqError, match=f"address of node {NODE2}") as caught:
+            world.Run(opcodes.OpClusterRename(name="new.example.com"))
+        assert caught.value.args[1] == errors.ECODE_NOTUNIQUE
+        node.secondary_ip = node.primary_ip
+        world.cfg.Update(node, None)
         monkeypatch.setattr("ganeti.utils.net.TcpPing", lambda *args, **kwargs: True)
         with pytest.raises(errors.OpPrereqError, match=r"192\.0\.2\.99") as caught:
             world.Run(opcodes.OpClusterRename(name="new.example.com"))
