@@ -95,9 +95,9 @@ class RealCluster:
     def Data(self, name, node="node1"):
         return self.Root(node) / "var/lib/ganeti" / name
 
-    def Listing(self, command, fields):
+    def Listing(self, command, fields, what=""):
         """A listing without headers, as rows of fields."""
-        out = self.Ok(f"{command} list --no-headers --separator='|' -o {fields}")
+        out = self.Ok(f"{command} list{what} --no-headers --separator='|' -o {fields}")
         return [line.split("|") for line in out.splitlines()]
 
     def WaitForDaemon(self, name, node):

@@ -192,6 +192,43 @@ class TestWholeCluster:
         assert cluster.Problems() == []
 
 
+class TestNodeDaemon:
+    """The node daemon of a real node, as root."""
+
+    def test_memory_is_locked(self, cluster):
+        """NA1: all of it, and that of the processes that serve calls."""
+        for node in ("node1", "node2", "node3"):
+            pid = cluster.Ok("cat /run/ganeti/ganeti-noded.pid", node=node).strip()
+            status = cluster.Ok(f"cat /proc/{pid}/status", node=node)
+            values = {
+                line.split()[0]: int(line.split()[1])
+                for line in status.splitlines()
+                if line.startswith(("VmLck:", "VmRSS:"))
+            }
+            assert values["VmLck:"] >= values["VmRSS:"] * 0.9, status
+
+    def test_log_goes_to_the_console(self, cluster):
+        """NA2: what the full disk does not take is on the console of that node; calls go on."""
+        restart = "daemon-util stop ganeti-noded; daemon-util start ganeti-noded"
+        logs = "/var/log/ganeti"
+        cluster.Ok(f"mount -t tmpfs -o size=16k none {logs}", node="node3")
+        cluster.Ok(f"cat /dev/zero > {logs}/fill 2>/dev/null; {restart}", node="node3")
+        try:
+            assert [NODE3, "?"] not in cluster.Listing("gnt-node", "name,mtotal")
+            assert "PUT /node_info" in cluster.Do("console", "node3")
+            assert cluster.Do("console", "node2") == ""
+        finally:
+            cluster.Ok(f"umount -l {logs}; {restart}", node="node3")
+        assert cluster.Problems() == []
+
+    def test_storage(self, cluster):
+        """SU1: the file storage of every node, in one listing."""
+        fields = "node,type,name,allocatable"
+        rows = cluster.Listing("gnt-node", fields, "-storage -t file")
+        place = "/srv/ganeti/file-storage"
+        assert rows == [[node, "file", place, "Y"] for node in (NODE1, NODE2, NODE3)]
+
+
 class TestCutOff:
     """A node whose cables are cut fails what needs it in seconds, and nothing else."""
 
