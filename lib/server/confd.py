@@ -26,6 +26,10 @@ def _ImportInotify() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         import pyinotify
+    # Our log is enough, and events left over from a watch that was ended are no news: it warns of
+    # each of them.
+    pyinotify.log.handlers.clear()
+    pyinotify.log.setLevel(logging.ERROR)
     return pyinotify
 
 
