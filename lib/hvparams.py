@@ -221,17 +221,6 @@ def ValidateParameters(
             )
 
 
-def NeedsNode(hypervisor: str, params: Mapping[str, Any]) -> bool:
-    """Is there anything among parameters that only a node can validate?"""
-    table = _Table(hypervisor)
-    if params.get(constants.HV_SECURITY_MODEL) == constants.HT_SM_USER:
-        return True
-    return any(
-        value and name in table and table[name].param.check in (CHECK_FILE, CHECK_DIR)
-        for name, value in params.items()
-    )
-
-
 def CheckNoGlobals(
     params: Mapping[str, Any], owner: str = "an instance", what: str | None = None
 ) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from .. import constants, errors, hvparams, locking, objects, opcodes, pathutils, uidpool
 from ..utils import io, text
 from . import announce, base, candidates, cluster, instance_checks
-
-#: Parameters that a node validates together.
-_SECURITY: Final = frozenset([constants.HV_SECURITY_MODEL, constants.HV_SECURITY_DOMAIN])
 
 
 def _Invalid(text: str) -> errors.OpPrereqError:
@@ -208,6 +205,10 @@ def _ComputeOsHvp(obj: objects.Cluster, op: Any) -> dict[str, dict[str, dict[str
     return new
 
 
+def _IsReset(value: object) -> bool:
+    return value is None or value == constants.VALUE_DEFAULT
+
+
 def MergeReset(current: Mapping[str, Any], changes: Mapping[str, Any], what: str) -> dict[str, Any]:
     """Hypervisor parameters with changes laid over, of which some take a value away; pure.
 
@@ -215,7 +216,7 @@ def MergeReset(current: Mapping[str, Any], changes: Mapping[str, Any], what: str
     @raise errors.OpPrereqError: unknown parameter or wrong value
     """
     types = constants.HVS_PARAMETER_TYPES
-    reset = {name for name, value in changes.items() if value in (None, constants.VALUE_DEFAULT)}
+    reset = {name for name, value in changes.items() if _IsReset(value)}
     unknown = sorted(reset - types.keys())
     if unknown:
         raise _Invalid(f"{what}: Unknown parameter '{unknown[0]}', which can not be reset")
@@ -415,48 +416,27 @@ class LUClusterSetParams(base.LogicalUnit):
     def _CheckHypervisors(self, obj: objects.Cluster, changes: ClusterChanges) -> None:
         new = obj.Copy()
         changes.Apply(new)
-        changed: Mapping[str, Mapping[str, Any]] = self.op.hvparams or {}
         for kind in sorted(_GetTouched(self.op)):
-            self._CheckHypervisor(new, kind, new.hvparams[kind], "hvparams", changed.get(kind, ()))
+            self._CheckHypervisor(kind, new.hvparams[kind], "hvparams")
         for os_name, per_hv in (self.op.os_hvp or {}).items():
-            for kind in per_hv or ():
-                own = new.os_hvp.get(os_name, {}).get(kind, {})
-                defaults = objects.FillDict(
-                    constants.HVC_DEFAULTS[kind], new.hvparams.get(kind, {})
-                )
-                filled = objects.FillDict(defaults, own)
-                self._CheckHypervisor(new, kind, filled, f"os_hvp {os_name}", own)
+            for kind, given in (per_hv or {}).items():
+                # What is only taken away needs nothing on any node.
+                if any(not _IsReset(value) for value in (given or {}).values()):
+                    filled = objects.FillDict(
+                        constants.HVC_DEFAULTS[kind], new.SimpleFillHV(kind, os_name, None)
+                    )
+                    self._CheckHypervisor(kind, filled, f"os_hvp {os_name}")
         if changes.hvparams is not None or changes.os_hvp is not None:
             broken = FindBrokenBy(obj, new, self.cfg.GetAllInstancesInfo().values())
             if broken:
                 raise _Invalid("hvparams: with these, " + "; ".join(broken))
 
-    def _CheckHypervisor(
-        self,
-        new: objects.Cluster,
-        kind: str,
-        filled: Mapping[str, Any],
-        what: str,
-        named: Collection[str],
-    ) -> None:
-        """Check parameters of a hypervisor here and on all nodes.
-
-        A hypervisor that is not enabled need not be installed on any node: of its parameters only
-        those that somebody chose are looked for there, and all of them once it is enabled.
-
-        @param named: those that are not built-in defaults
-        """
+    def _CheckHypervisor(self, kind: str, filled: Mapping[str, Any], what: str) -> None:
+        """Check all parameters of a hypervisor here and on all nodes, be it enabled or not."""
         try:
             hvparams.CheckParameterSyntax(kind, filled)
         except errors.HypervisorError as err:
             raise _Invalid(f"{what} {kind}: {err}") from err
-        if kind not in new.enabled_hypervisors:
-            looked_for = set(named)
-            if looked_for & _SECURITY:
-                looked_for |= _SECURITY
-            filled = {name: value for name, value in filled.items() if name in looked_for}
-            if not hvparams.NeedsNode(kind, filled):
-                return
         nodes = sorted(self.acquired_locks[locking.LEVEL_NODE])
         results = self.rpc.call_hypervisor_validate_params(nodes, kind, dict(filled))
         for node, result in results.items():

@@ -135,23 +135,9 @@ class TestSetParams:
         changed = SetParams(world, remove_uids=[[9, 5], [150, 300]])
         assert changed.uid_pool == [[100, 200]]
 
-    @pytest.mark.parametrize(
-        ("kind", "params", "asked"),
-        [
-            # Of these the nodes need know nothing.
-            ("kvm", {"acpi": False}, None),
-            ("kvm", {"kernel_path": ""}, None),
-            ("kvm", {"initrd_path": "/boot/initrd"}, {"initrd_path": "/boot/initrd"}),
-            (
-                "kvm",
-                {"security_model": "user", "security_domain": "vms"},
-                {"security_model": "user", "security_domain": "vms"},
-            ),
-        ],
-    )
     @pytest.mark.parametrize("of_os", [False, True])
-    def test_hypervisor_that_is_not_enabled(self, world, monkeypatch, kind, params, asked, of_os):
-        """What somebody names must be on all nodes; built-in defaults of it need not."""
+    def test_hypervisor_that_is_not_enabled(self, world, monkeypatch, of_os):
+        """Nodes validate its parameters all the same, the named ones and the others."""
         calls = []
         validate = world.rpc.call_hypervisor_validate_params
 
@@ -160,18 +146,19 @@ class TestSetParams:
             return validate(names, hypervisor, given)
 
         monkeypatch.setattr(world.rpc, "call_hypervisor_validate_params", Validate)
-        values = {"os_hvp": {"noop": {kind: params}}} if of_os else {"hvparams": {kind: params}}
+        params = {"kvm": {"initrd_path": "/boot/initrd"}}
+        values = {"os_hvp": {"noop": params}} if of_os else {"hvparams": params}
         SetParams(world, **values)
-        assert calls == ([] if asked is None else [([NODE1, NODE2], kind, asked)])
-        if asked is not None:
-            before = world.cfg.GetClusterInfo().ToDict()
-            world.rpc.Fail("hypervisor_validate_params", "no such thing", nodes=[NODE2])
-            with pytest.raises(errors.OpPrereqError, match=f"{kind}: node {NODE2} refuses") as err:
-                SetParams(world, beparams={"memory": 512}, **values)
-            assert err.value.args[1] == errors.ECODE_ENVIRON
-            assert world.cfg.GetClusterInfo().ToDict() == before
+        filled = {**constants.HVC_DEFAULTS["kvm"], "initrd_path": "/boot/initrd"}
+        assert calls == [([NODE1, NODE2], "kvm", filled)]
+        before = world.cfg.GetClusterInfo().ToDict()
+        world.rpc.Fail("hypervisor_validate_params", "no such file", nodes=[NODE2])
+        with pytest.raises(errors.OpPrereqError, match=f"kvm: node {NODE2} refuses") as caught:
+            SetParams(world, beparams={"memory": 512}, **values)
+        assert caught.value.args[1] == errors.ECODE_ENVIRON
+        assert world.cfg.GetClusterInfo().ToDict() == before
 
-    def test_what_is_enabled_is_checked_as_a_whole(self, world, monkeypatch):
+    def test_all_enabled_hypervisors_are_validated(self, world, monkeypatch):
         asked = []
         monkeypatch.setattr(
             world.rpc,
@@ -192,7 +179,9 @@ class TestSetParams:
         assert obj.os_hvp["noop"] == {"xen-pvm": {"root_path": "/x"}}
         obj = SetParams(world, os_hvp={"noop": {"xen-pvm": None}})
         assert obj.os_hvp == {"other": {"kvm": {"acpi": False}}}
-        assert SetParams(world, os_hvp={"other": None}).os_hvp == {}
+        # No node need have anything for that.
+        world.rpc.Fail("hypervisor_validate_params", "no such file")
+        assert SetParams(world, os_hvp={"other": {"kvm": {"acpi": None}}}).os_hvp == {}
         # What is not there is taken back without complaint.
         assert SetParams(world, os_hvp={"other": {"kvm": None}, "noop": None}).os_hvp == {}
 
