@@ -44,7 +44,9 @@ class _Thread:
     def __init__(self, number: int, name: str) -> None:
         self.number = number
         self.name = name
-        self.go = threading.Semaphore(0)
+        #: The baton: free when it was given, and taken along.
+        self.go = threading.Lock()
+        self.go.acquire()
         self.blocked_on: str | None = None
         self.deadline: float | None = None
         self.woken = False
@@ -267,6 +269,8 @@ class Simulation:
         self._preempt = preempt
         self._chance = FakeRandom(seed)
         self._threads: list[_Thread] = []
+        #: Those that have not ended.
+        self._alive: list[_Thread] = []
         self._failure: BaseException | None = None
         self.current = self._NewThread("main")
         clock = _Clock(self)
@@ -322,6 +326,7 @@ class Simulation:
         number = len(self._threads) + 1
         thread = _Thread(number, name or f"thread-{number}")
         self._threads.append(thread)
+        self._alive.append(thread)
         return thread
 
     def _Start(
@@ -340,6 +345,7 @@ class Simulation:
                 if self._failure is None:
                     self._failure = err
             thread.done = True
+            self._alive.remove(thread)
             self._WakeAll(thread.joiners)
             self._PassOn()
 
@@ -372,20 +378,20 @@ class Simulation:
 
     def _Next(self) -> _Thread:
         """Who runs now: drawn among the runnable, after the clock has moved if there are none."""
-        runnable = [t for t in self._threads if not t.done and t.blocked_on is None]
+        runnable = [t for t in self._alive if t.blocked_on is None]
         if not runnable:
-            deadlines = [t.deadline for t in self._threads if not t.done and t.deadline is not None]
+            deadlines = [t.deadline for t in self._alive if t.deadline is not None]
             if not deadlines:
                 raise Deadlock(f"seed {self.seed}: all threads wait:\n{self.Describe()}")
             self.now = max(self.now, min(deadlines))
-            for thread in self._threads:
+            for thread in self._alive:
                 if thread.deadline is not None and thread.deadline <= self.now:
                     thread.blocked_on = None
                     thread.deadline = None
                     runnable.append(thread)
-        chosen = self._chance.choice(runnable)
-        assert isinstance(chosen, _Thread)
-        return chosen
+        if len(runnable) == 1:
+            return runnable[0]
+        return runnable[int(self._chance.random() * len(runnable))]
 
     def _Give(self, thread: _Thread) -> None:
         self.current = thread

@@ -122,6 +122,8 @@ class CheckedWriter(config.ConfigWriter):
     glm = None
 
     def __init__(self, *args, **kwargs):
+        #: Look at the file after every answer.
+        self.look_at_file = False
         self.answered = 0
         self.promised = {}
         #: Raises once nobody can be told anything any more.
@@ -140,6 +142,10 @@ class CheckedWriter(config.ConfigWriter):
         self.alive()
         # Others may have written more since, which is not answered yet.
         self.answered = max(self.answered, before + 1)
+        if self.look_at_file:
+            stored = serializer.Load(self._rt.files.read(pathutils.CLUSTER_CONF_FILE))
+            if stored["serial_no"] < self.answered:
+                raise Violation(f"change {self.answered} was answered, the file is {stored}")
         store = self._engine.store
         obj = (store.nodes if kind == "node" else store.instances).get(name)
         if obj is not None:

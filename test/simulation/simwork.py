@@ -58,6 +58,10 @@ class OpMaker:
         }
         self._kinds = [(1, makers[op_class]) for op_class in op_classes]
 
+    def Use(self, draw):
+        """Draw opcodes by this function alone."""
+        self._kinds = [(1, draw)]
+
     def Draw(self, depends=None):
         """An opcode.
 

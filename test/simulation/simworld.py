@@ -363,8 +363,9 @@ class World:
     def Do(self, op):
         """One more job, which must succeed."""
         queue = self.master.jobqueue
-        job_id = queue.SubmitJob([self.maker.Finish(op)])
+        self.maker.Finish(op)
         op.dry_run = False
+        job_id = queue.SubmitJob([op])
         self.accepted[job_id] = [op.comment]
         self.WaitForJobs()
         ((status, result),) = queue.QueryJobs([job_id], ["status", "opresult"])
@@ -471,18 +472,24 @@ class World:
         What counts for a tag is the last change of it; of changes that overlapped, any may be.
         """
         changes = {}
-        for job in self._AllJobs():
+        uncertain = set()
+        # Jobs whose id nobody was told, as the daemon died, count as well.
+        known = {job.id: job for job in self._AllJobs()} | self.master.jobqueue._jobs
+        for job in known.values():
             for op in job.ops:
-                if op.status == constants.OP_STATUS_SUCCESS and isinstance(
-                    op.input, (opcodes.OpTagsSet, opcodes.OpTagsDel)
-                ):
-                    key = (op.input.kind, op.input.name or "", op.input.tags[0])
+                if not isinstance(op.input, (opcodes.OpTagsSet, opcodes.OpTagsDel)):
+                    continue
+                key = (op.input.kind, op.input.name or "", op.input.tags[0])
+                if op.status == constants.OP_STATUS_SUCCESS:
                     is_set = isinstance(op.input, opcodes.OpTagsSet)
                     span = (tuple(op.exec_timestamp), tuple(op.end_timestamp))
                     changes.setdefault(key, []).append((span, is_set))
+                elif isinstance(op.result, str) and op.exec_timestamp is not None:
+                    # Interrupted: it may have got so far, or not.
+                    uncertain.add(key)
         cfg = self.master.cfg
         for (kind, name, tag), found in changes.items():
-            if kind == constants.TAG_INSTANCE:
+            if kind == constants.TAG_INSTANCE or (kind, name, tag) in uncertain:
                 continue
             target = cfg.GetNodeInfo(name) if name else cfg.GetClusterInfo()
             last_start = max(span[0] for span, _ in found)

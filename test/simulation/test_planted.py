@@ -15,6 +15,7 @@ from simworld import World
 
 from ganeti import constants, locking, opcodes
 from ganeti.cmdlib import instance_modify, instance_operation
+from ganeti.config import fake as config_fake
 from ganeti.config import writer
 from ganeti.config.commit import Batcher
 from ganeti.jqueue import executor, job, queue, replication
@@ -307,18 +308,103 @@ class Tags(World):
         self.workers, self.pace = 6, 0.1
 
 
-class Instances(Tags):
-    """Instances come and go, on nodes that fail."""
+class NewTags(Tags):
+    """Each job gives the cluster another tag; all of them at once."""
 
-    OPS = (opcodes.OpInstanceCreate, opcodes.OpInstanceCreate, opcodes.OpInstanceRemove)
-    FAULTS = True
+    FAULTS = False
+
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.maker.Use(self._Draw)
+        self.jobs, self.pace = 14, 0.0
+
+    def _Draw(self):
+        tag = f"tag{len(self.maker.made)}"
+        return opcodes.OpTagsSet(kind=constants.TAG_CLUSTER, name="", tags=[tag])
+
+
+class Witness(Tags):
+    """After each answer it is looked whether the file of the configuration has it."""
+
+    def StartMaster(self):
+        super().StartMaster()
+        self.master.cfg.look_at_file = True
+
+
+class Failures(Tags):
+    """Instances of which no disk can be made."""
+
+    OPS = (opcodes.OpInstanceCreate,)
+    FAULTS = False
+
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.nodes.Fail("blockdev_create")
 
 
 class Roles(Tags):
-    """Nodes change their roles while jobs end."""
+    """Nodes become candidates, or are none any more, while jobs end."""
 
-    OPS = (opcodes.OpNodeSetParams, opcodes.OpTestDelay)
     FAULTS = False
+
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.maker.Use(self._Draw)
+        self.pace = 1.0
+
+    def _Draw(self):
+        if self.rng.random() < 0.3:
+            return opcodes.OpTestDelay(
+                duration=self.rng.choice([0.1, 1.0]), on_master=True, on_nodes=[]
+            )
+        return opcodes.OpNodeSetParams(
+            node_name=config_fake.NodeName(self.rng.randint(1, self.NODES)),
+            force=False,
+            auto_promote=False,
+            master_candidate=self.rng.choice([True, False]),
+        )
+
+
+class Priorities(World):
+    """Clients change the priorities of jobs again and again."""
+
+    def __init__(self, seed):
+        super().__init__(seed, faults=False, jobs=10)
+        self.maker.Only(opcodes.OpTestDelay)
+        self.workers = 3
+
+    def _Client(self, number):
+        for _ in range(self.jobs):
+            self._Submit()
+            for _ in range(3):
+                priority = self.rng.choice([-15, 0, 15])
+                self.master.jobqueue.ChangeJobPriority(self._AnyJob(), priority)
+                self.rt.clock.sleep(self.rng.choice([0.0, 0.0, 0.3]))
+
+
+class Archivers(World):
+    """Jobs are cancelled and archived as soon as they are there."""
+
+    def __init__(self, seed):
+        super().__init__(seed, faults=False, jobs=10)
+        self.maker.Only(opcodes.OpTestDelay)
+        self.workers = 3
+
+    def StartMaster(self):
+        super().StartMaster()
+        self.rt.threads.start(self._KeepArchiving, name="archiver")
+
+    def _KeepArchiving(self):
+        while not self.done:
+            self.master.jobqueue.AutoArchiveJobs(-1, 20)
+            self.rt.clock.sleep(self.rng.choice([0.0, 0.01, 0.1]))
+
+    def _Client(self, number):
+        for _ in range(self.jobs):
+            self._Submit()
+            if self.rng.random() < 0.7:
+                self.master.jobqueue.CancelJob(self._AnyJob())
+            self.rt.clock.sleep(self.rng.choice([0.0, 0.0, 0.1]))
 
 
 #: Plant, within how many worlds it is to be found, and in what kind of them.
@@ -330,18 +416,18 @@ PLANTS = [
     (CheckedOrderInversion, 100, World),
     (SharedInsteadOfExclusive, 100, World),
     (LeakedReservation, 200, World),
-    (LeakedPort, 1000, Instances),
+    (LeakedPort, 100, Failures),
     (LeakedLock, 100, World),
     (LeakedDisk, 200, World),
     (ForgottenDependents, 1000, World),
-    (DoubleRun, 1000, World),
+    (DoubleRun, 100, Priorities),
     (CancelComesTooLate, 500, World),
-    (ResurrectedByWrite, 1500, World),
+    (ResurrectedByWrite, 500, Archivers),
     (GoneWhileArchived, 1000, World),
     (OldPicture, 1000, Roles),
     (LostForCandidate, 100, World),
-    (LostUpdate, 1000, Tags),
-    (NobodyWaits, 1000, Tags),
+    (LostUpdate, 200, NewTags),
+    (NobodyWaits, 100, Witness),
 ]
 
 
@@ -373,5 +459,5 @@ class TestPlanted:
 
     def test_nothing_planted(self):
         """It is the plant that breaks them."""
-        for world in (World, Tags, Instances, Roles):
-            assert FindSeed(contextlib.nullcontext, 20, world) is None
+        for world in (World, *sorted({item[2] for item in PLANTS} - {World}, key=str)):
+            assert FindSeed(contextlib.nullcontext, 15, world) is None

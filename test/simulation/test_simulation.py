@@ -15,7 +15,7 @@ from simworld import REACHABLE, RunSeeds, World
 
 from ganeti import constants, opcodes
 
-FIRST, _, _END = os.environ.get("SIM_SEEDS", "0:2000").partition(":")
+FIRST, _, _END = os.environ.get("SIM_SEEDS", "0:1500").partition(":")
 CHUNK = 100
 CHUNKS = [
     (start, min(start + CHUNK, int(_END or int(FIRST) + 1)))
