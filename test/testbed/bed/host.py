@@ -119,19 +119,20 @@ def Missing():
     return missing
 
 
+def _IsInstalled(package):
+    result = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Status}", package], capture_output=True, text=True
+    )
+    # A removed one is "deinstall ok config-files".
+    return result.stdout.startswith("install ok installed")
+
+
 def Install():
     """Install the packages that are missing (Debian, as root), without starting any service.
 
     @return: names of the packages
     """
-    missing = [
-        name
-        for name in PACKAGES
-        if "install ok"
-        not in subprocess.run(
-            ["dpkg-query", "-W", "-f", "${Status}", name], capture_output=True, text=True
-        ).stdout
-    ]
+    missing = [name for name in PACKAGES if not _IsInstalled(name)]
     if not missing:
         return missing
     own_policy = not os.path.lexists(_POLICY)
