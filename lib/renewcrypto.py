@@ -382,9 +382,11 @@ class Renewal:
     @contextlib.contextmanager
     def _WatcherBlocked(self) -> Iterator[None]:
         """Keep the watcher from starting daemons that are to be down."""
-        with filelock.FileLock.Open(pathutils.WATCHER_STATEFILE, runtime=self._rt) as lock:
-            self._feedback("Blocking the watcher")
-            lock.Exclusive(timeout=_WATCHER_TIMEOUT)
+        self._feedback("Blocking the watcher")
+        with filelock.FileLock.OpenExclusive(
+            # The watcher replaces the file while it has its lock.
+            *(pathutils.WATCHER_STATEFILE, _WATCHER_TIMEOUT, self._rt)
+        ):
             yield
 
     def _Switch(self, preview: Preview) -> dict[str, str]:

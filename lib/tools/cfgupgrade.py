@@ -17,7 +17,6 @@ Files of the data directory, in the order in which they are written:
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import logging
 import optparse
@@ -359,21 +358,22 @@ def _Alone(path: str, live: bool) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         directory = FileLock(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), path)
-        _TryLock(stack.enter_context(directory), "another cfgupgrade works in it")
+        stack.enter_context(directory)
+        try:
+            directory.Exclusive()
+        except BlockingIOError as err:
+            raise _Locked(path, "another cfgupgrade works in it") from err
         state_file = os.path.join(path, _WATCHER_STATE)
         if live and os.path.exists(state_file):
-            watcher = stack.enter_context(FileLock.Open(state_file))
-            _TryLock(watcher, "the watcher, or something that keeps it waiting, is at work")
+            try:
+                stack.enter_context(FileLock.OpenExclusive(state_file))
+            except BlockingIOError as err:
+                raise _Locked(state_file, "the watcher, or what keeps it waiting, works") from err
         yield
 
 
-def _TryLock(lock: FileLock, why: str) -> None:
-    try:
-        fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as err:
-        raise errors.OpPrereqError(
-            f"{lock.filename} is locked: {why}; try again later", errors.ECODE_STATE
-        ) from err
+def _Locked(path: str, why: str) -> errors.OpPrereqError:
+    return errors.OpPrereqError(f"{path} is locked: {why}; try again later", errors.ECODE_STATE)
 
 
 def _OwnName() -> str | None:

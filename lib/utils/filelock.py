@@ -33,6 +33,49 @@ class FileLock:
         fd = os.open(filename, flags, 0o600)
         return cls(fd, filename, runtime)
 
+    @classmethod
+    def OpenExclusive(
+        cls,
+        filename: str,
+        timeout: float | None = None,
+        runtime: runtime.Runtime = runtime.DEFAULT,
+    ) -> "FileLock":
+        """Open a file that whoever has its lock may replace, and lock it for us alone.
+
+        What is locked then is the file of that name, which for a mere Open and Exclusive may be
+        one that was replaced meanwhile.
+
+        Arguments: timeout = seconds to wait for the lock, None = try once.
+
+        Raises: BlockingIOError without a timeout, LockError with one.
+        """
+        deadline = None if timeout is None else runtime.clock.monotonic() + timeout
+        while True:
+            lock = cls.Open(filename, runtime)
+            try:
+                left = None if deadline is None else max(0.0, deadline - runtime.clock.monotonic())
+                lock.Exclusive(timeout=left)
+                current = lock.IsCurrent()
+            except BaseException:
+                lock.Close()
+                raise
+            if current:
+                return lock
+            lock.Close()
+
+    def IsCurrent(self) -> bool:
+        """Is the open file still that of its name?"""
+        try:
+            there = os.stat(self.filename)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(there, os.fstat(self.fileno()))
+
+    def Replace(self, fd: int) -> None:
+        """Go on with the lock of another open file, which has taken the place of this one."""
+        self.Close()
+        self._fd = fd
+
     def Close(self) -> None:
         """Close the file and so release the lock."""
         if self._fd is not None:

@@ -7,7 +7,6 @@ of the old, so that the lock never lapses.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 from .. import pathutils, serializer
 from ..utils import io
+from ..utils.filelock import FileLock
 
 _MODE: Final = 0o600
 
@@ -76,14 +76,11 @@ def Parse(content: str) -> State:
 
 
 class StateFile:
-    """The file, locked from L{Open} to L{Close}.
+    """The file, locked from L{Open} to L{Close}."""
 
-    Invariant: the open descriptor is that of the file of this name, and has the lock.
-    """
-
-    def __init__(self, path: str, fd: int) -> None:
-        self._path = path
-        self._fd = fd
+    def __init__(self, lock: FileLock) -> None:
+        self._lock = lock
+        self._path = lock.filename
 
     @classmethod
     def Open(cls, path: str = pathutils.WATCHER_STATEFILE) -> StateFile:
@@ -91,18 +88,7 @@ class StateFile:
 
         @raise BlockingIOError: somebody else has the lock
         """
-        while True:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            fd = os.open(path, flags, _MODE)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # It may have been replaced between our opening and locking it.
-                if _IsFileOf(fd, path):
-                    found, fd = fd, -1
-                    return cls(path, found)
-            finally:
-                if fd >= 0:
-                    os.close(fd)
+        return cls(FileLock.OpenExclusive(path))
 
     def Load(self) -> State:
         """What the last run left; nothing if that can not be understood."""
@@ -126,16 +112,15 @@ class StateFile:
             return
         fd = io.WriteFile(self._path, data=content, mode=_MODE, prewrite=_Lock, close=False)
         assert fd is not None
-        os.close(self._fd)
-        self._fd = fd
+        self._lock.Replace(fd)
 
     def Touch(self) -> None:
         """Show that the watcher ran."""
-        os.utime(self._fd)
+        os.utime(self._lock.fileno())
 
     def Close(self) -> None:
         """Give up the lock."""
-        os.close(self._fd)
+        self._lock.Close()
 
     def __enter__(self) -> StateFile:
         return self
@@ -151,13 +136,3 @@ class StateFile:
 
 def _Lock(fd: int) -> None:
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _IsFileOf(fd: int, path: str) -> bool:
-    try:
-        there = os.stat(path)
-    except OSError as err:
-        if err.errno != errno.ENOENT:
-            raise
-        return False
-    return os.path.samestat(there, os.fstat(fd))

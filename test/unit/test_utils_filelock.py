@@ -1,6 +1,7 @@
 """Locks between processes; two open files of one process exclude each other as well."""
 
 import errno
+import fcntl
 import os
 
 import pytest
@@ -118,3 +119,54 @@ class TestLockFile:
             filelock.LockFile(one.fileno())
             with pytest.raises(errors.LockError):
                 filelock.LockFile(two.fileno())
+
+
+class TestOpenExclusive:
+    """The lock of a file that its holders replace."""
+
+    def _Replace(self, path):
+        other = path.with_name("other")
+        other.write_text("new")
+        other.rename(path)
+
+    def test_current(self, tmp_path):
+        path = tmp_path / "lock"
+        with filelock.FileLock.OpenExclusive(str(path)) as lock:
+            assert lock.IsCurrent()
+            with pytest.raises(BlockingIOError):
+                filelock.FileLock.OpenExclusive(str(path))
+            self._Replace(path)
+            assert not lock.IsCurrent()
+            path.unlink()
+            assert not lock.IsCurrent()
+
+    def test_replaced_while_waiting(self, tmp_path):
+        """Who waited for the old file gets the lock of the new one, or none."""
+        path = tmp_path / "lock"
+        rt = fake.NewRuntime()
+        holder = filelock.FileLock.OpenExclusive(str(path))
+        sleep = rt.clock.sleep
+        waits = []
+
+        def _Sleep(seconds):
+            sleep(seconds)
+            waits.append(seconds)
+            if len(waits) == 1:
+                self._Replace(path)
+                fd = os.open(path, os.O_RDWR)
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                holder.Replace(fd)
+            elif len(waits) == 4:
+                holder.Close()
+
+        rt.clock.sleep = _Sleep
+        with filelock.FileLock.OpenExclusive(str(path), 60, rt) as lock:
+            assert len(waits) == 4
+            assert lock.IsCurrent()
+
+    def test_timeout(self, tmp_path):
+        path = str(tmp_path / "lock")
+        rt = fake.NewRuntime()
+        with filelock.FileLock.OpenExclusive(path), pytest.raises(errors.LockError):
+            filelock.FileLock.OpenExclusive(path, 5, rt)
+        assert rt.clock.monotonic() >= 5
