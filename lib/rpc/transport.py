@@ -12,8 +12,8 @@ replace it (cluster verify warns in time).
 
 libcurl repeats a request when a connection that it used again turns out to be dead before the first
 byte of an answer. That is right for a node daemon that was restarted meanwhile, but if it died at
-work, the call would be made twice. Where that does harm, the request says so (C{repeatable}) and
-gets a new connection, on which libcurl never repeats anything.
+work, the call would be made twice. Where that does harm, libcurl gets the body in a way that it can
+read only once: then it repeats what was not sent, and reports what may have been.
 """
 
 from __future__ import annotations
@@ -54,6 +54,16 @@ PEER_TIMEOUT: Final = 20
 #: When to ask for a sign of life, and how often from then on (seconds).
 KEEPALIVE_IDLE: Final = 10
 KEEPALIVE_INTERVAL: Final = 5
+
+#: A connection broke; the last of these: and what was sent on it can't be sent again.
+_BROKEN: Final = frozenset(
+    [
+        pycurl.E_GOT_NOTHING,
+        pycurl.E_RECV_ERROR,
+        pycurl.E_SEND_ERROR,
+        pycurl.E_SEND_FAIL_REWIND,
+    ]
+)
 
 _CURL_TO_EPOLL: Final = {
     pycurl.POLL_IN: select.EPOLLIN,
@@ -118,7 +128,8 @@ class CurlTransport:
         self._queued: deque[_Work] = deque()
         self._active: dict[Any, _Work] = {}
         self._per_host: Counter[str] = Counter()
-        self._idle_handles: list[Any] = []
+        #: By whether they are for requests that may be repeated.
+        self._idle_handles: dict[bool, list[Any]] = {False: [], True: []}
         self._multi = self._NewMulti()
 
         self._requests = 0
@@ -249,17 +260,20 @@ class CurlTransport:
         self._queued = waiting
 
     def _Start(self, work: _Work, now: float) -> None:
-        handle = self._idle_handles.pop() if self._idle_handles else self._NewHandle()
         request = work.request
+        # What is set for one kind of body is never taken back.
+        idle = self._idle_handles[request.repeatable]
+        handle = idle.pop() if idle else self._NewHandle()
         scheme = "https" if self._use_ssl else "http"
         host = f"[{request.host}]" if ":" in request.host else request.host
         handle.setopt(pycurl.URL, f"{scheme}://{host}:{request.port}{request.path}")
         handle.setopt(pycurl.CUSTOMREQUEST, request.method)
-        handle.setopt(pycurl.POSTFIELDS, request.body)
-        handle.setopt(pycurl.FRESH_CONNECT, 0 if request.repeatable else 1)
-        # Nor is it kept: each such call would leave an idle one, here and in the memory of the node
-        # daemon, which is locked.
-        handle.setopt(pycurl.FORBID_REUSE, 0 if request.repeatable else 1)
+        if request.repeatable:
+            handle.setopt(pycurl.POSTFIELDS, request.body)
+        else:
+            handle.setopt(pycurl.POST, 1)
+            handle.setopt(pycurl.POSTFIELDSIZE, len(request.body))
+            handle.setopt(pycurl.READFUNCTION, io.BytesIO(request.body).read)
         handle.setopt(pycurl.WRITEDATA, work.answer)
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(request.connect_timeout * 1000)))
         left = 0 if work.deadline is None else max(1, int((work.deadline - now) * 1000))
@@ -281,7 +295,7 @@ class CurlTransport:
                 work.request.status = status
                 work.request.reason = _Reason(status)
                 self._Finish(work, None)
-                self._idle_handles.append(handle)
+                self._idle_handles[work.request.repeatable].append(handle)
             for handle, code, text in bad:
                 work = self._Release(handle)
                 self._Finish(work, _ErrorText(work.request, code, text))
@@ -323,13 +337,17 @@ class CurlTransport:
                 self._epoll.unregister(fd)
         self._sockets.clear()
         self._timer = None
-        self._idle_handles.clear()
+        self._DropHandles()
         self._multi = self._NewMulti()
 
+    def _DropHandles(self) -> None:
+        for handles in self._idle_handles.values():
+            for handle in handles:
+                handle.close()
+            handles.clear()
+
     def _Close(self) -> None:
-        for handle in self._idle_handles:
-            handle.close()
-        self._idle_handles.clear()
+        self._DropHandles()
         self._multi.close()
         self._epoll.close()
         os.close(self._wake_fd)
@@ -470,7 +488,7 @@ def _ErrorText(request: runtime.HttpRequest, code: int, text: str) -> str:
         return f"Time-out talking to {peer}: {text}"
     if code == pycurl.E_SSL_PINNEDPUBKEYNOTMATCH:
         return f"The node daemon at {peer} has another certificate than this cluster's"
-    if code in (pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR):
+    if code in _BROKEN:
         return (
             f"The connection to {peer} broke while the call was under way; whether it was"
             f" carried out is not known: {text}"

@@ -425,14 +425,29 @@ class TestConnections:
             assert "not in the queue directory" in result.fail_msg
         assert transport.GetStatistics()["connects"] == 1
 
-    def test_calls_that_take_their_own_leave_none(self, noded, runner, transport):
-        """A thousand jobs with hooks must not leave hundreds of idle connections on both sides."""
+    def test_all_calls_share_connections(self, noded, runner, transport):
+        """A call that must not be made twice, as that of hooks, does not cost a handshake."""
         _Version(runner)
-        for _ in range(10):
-            transport.Perform([runtime.HttpRequest(ADDRESS, PORT, "PUT", "/test_delay", b"[0]")])
-        _Wait(lambda: _CountConnections(noded) == 1)
-        assert _Version(runner).fail_msg is None
-        assert transport.GetStatistics()["connects"] == 11
+        for size in (0, 0, 3, 100):
+            body = b"[0" + b" " * size + b"]"
+            request = runtime.HttpRequest(ADDRESS, PORT, "PUT", "/test_delay", body)
+            transport.Perform([request])
+            assert (request.status, request.error) == (200, None)
+            assert _Version(runner).fail_msg is None
+        assert transport.GetStatistics()["connects"] == 1
+        assert _CountConnections(noded) == 1
+
+    def test_restarted_between_calls(self, noded, runner, transport):
+        """What was not sent on a dead connection is sent on a new one, whatever the call."""
+        for _ in range(2):
+            request = runtime.HttpRequest(ADDRESS, PORT, "PUT", "/test_delay", b"[0]")
+            transport.Perform([request])
+            assert (request.status, request.error) == (200, None)
+            noded.process.kill()
+            noded.process.wait()
+            noded.process.stderr.close()
+            noded.process = None
+            noded.Start()
 
     def test_parallel_callers(self, noded, runner, transport):
         with concurrent.futures.ThreadPoolExecutor(20) as pool:
@@ -451,9 +466,12 @@ class TestConnections:
 
     def test_a_call_is_never_made_twice(self, noded, transport):
         """A daemon that dies at work: the answer is not known, and nothing is sent again."""
-        warm = runtime.HttpRequest(ADDRESS, PORT, "PUT", "/version", b"[]", repeatable=True)
-        transport.Perform([warm])
-        assert warm.status == 200
+        # On a connection that was used before by any kind of call.
+        for repeatable in (True, False):
+            warm = runtime.HttpRequest(ADDRESS, PORT, "PUT", "/version", b"[]")
+            warm.repeatable = repeatable
+            transport.Perform([warm])
+            assert warm.status == 200
         request = runtime.HttpRequest(ADDRESS, PORT, "PUT", "/test_delay", b"[600]")
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             done = pool.submit(transport.Perform, [request])
@@ -560,6 +578,62 @@ class TestConnections:
             done.result(15)
         assert quick.status == 200
         assert {request.status for request in slow} == {200}
+
+
+class TestCallsThatHang:
+    """A call that blocks for ever never stops the others."""
+
+    ADDRESS = "127.77.11.5"
+
+    @pytest.fixture
+    def hanging(self, tmp_path, pem):
+        daemon = _Noded(tmp_path / "node15.example.com", pem, self.ADDRESS).Start()
+        yield daemon
+        # Threads that hang do not keep it from ending.
+        started = time.monotonic()
+        daemon.Stop()
+        assert time.monotonic() - started < 30
+
+    def _Call(self, transport, name, args, timeout=10):
+        request = runtime.HttpRequest(
+            self.ADDRESS, PORT, "PUT", f"/{name}", json.dumps(args).encode(), timeout=timeout
+        )
+        transport.Perform([request])
+        return request
+
+    def _Hang(self, cert_file, path, name, args):
+        """More calls than there are threads, for a file that can only be opened by who waits for
+        somebody to write into it.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(path)
+        transport = CurlTransport(cert_file, max_per_host=100)
+        requests = [
+            runtime.HttpRequest(
+                self.ADDRESS, PORT, "PUT", f"/{name}", json.dumps(args).encode(), timeout=1
+            )
+            for _ in range(40)
+        ]
+        transport.Perform(requests)
+        transport.Shutdown()
+        assert {request.status for request in requests} == {None}
+
+    def test_hypervisor_and_then_the_disk(self, hanging, transport, cert_file):
+        """What needs neither always works."""
+        running = hanging.root / "var/run/ganeti/fake-hypervisor/inst1.example.com"
+        self._Hang(cert_file, running, "all_instances_info", [["fake"]])
+        assert self._Call(transport, "os_diagnose", [], timeout=0.5).status is None
+        answer = self._Call(transport, "master_info", [])
+        assert json.loads(answer.response)[0] is False
+        assert self._Call(transport, "test_delay", [0]).status == 200
+        netdev = hanging.data_dir / "ssconf_master_netdev"
+        self._Hang(cert_file, netdev, "master_info", [])
+        assert self._Call(transport, "master_info", [], timeout=0.5).status is None
+        assert self._Call(transport, "test_delay", [0]).status == 200
+        answer = self._Call(transport, "version", [])
+        assert json.loads(answer.response) == [True, constants.PROTOCOL_VERSION]
+        answer = self._Call(transport, "node_powercycle", ["fake"])
+        assert json.loads(answer.response) == [True, "Reboot scheduled in 5 seconds"]
 
 
 class TestInstanceOnANode:
