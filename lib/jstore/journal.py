@@ -175,8 +175,8 @@ class Journal:
         self._stat: runtime.FileStat | None = None
         #: The same of the files that there are, but for the one that grows.
         self._closed: dict[int, runtime.FileStat | None] = {}
-        #: Files that could not be made or removed, and may be there all the same.
-        self._doubtful: set[int] = set()
+        #: The same of files that could not be made or removed, and may be there all the same.
+        self._doubtful: dict[int, runtime.FileStat | None] = {}
         #: Files that may have more at their end than counts: number -> what does.
         self._void: dict[int, int] = {}
 
@@ -227,10 +227,9 @@ class Journal:
             logging.error("The end of a journal of the job queue is not clear: %s", err)
             # Then the next line that can be written says so.
             self._void[self._number] = self._end
-        if self._end:
-            self._Remember()
-        else:
-            self._doubtful.add(self._number)
+        self._Remember()
+        if not self._end:
+            self._doubtful[self._number] = self._stat
         self.Rotate()
 
     def Rotate(self) -> int:
@@ -244,11 +243,11 @@ class Journal:
     def Drop(self, number: int) -> None:
         """The changes in the files up to this number are in the queue's files, durably."""
         for item in [item for item in self._closed if item <= number]:
-            self._doubtful.add(item)
-            del self._closed[item]
-        gone = {item for item in self._doubtful if item <= number}
+            self._doubtful[item] = self._closed.pop(item)
+        gone = [item for item in self._doubtful if item <= number]
         _Remove(gone, self._rt)
-        self._doubtful -= gone
+        for item in gone:
+            del self._doubtful[item]
         self._void = {item: end for item, end in self._void.items() if item > number}
 
     def IsAsLeft(self) -> bool:
@@ -257,8 +256,9 @@ class Journal:
         Who begins with an empty journal gives its files the numbers that ours have: so it is looked
         at the files, too.
         """
-        known = {**self._closed, **({self._number: self._stat} if self._end else {})}
-        there = set(_ListNumbers(self._rt)) - self._doubtful
+        wanted = {**self._closed, **({self._number: self._stat} if self._end else {})}
+        there = set(_ListNumbers(self._rt))
+        known = {**wanted, **{n: stat for n, stat in self._doubtful.items() if n in there}}
         return there == known.keys() and all(
             stat is not None and self._Stat(number) == stat for number, stat in known.items()
         )

@@ -224,6 +224,17 @@ class TestJournal:
         journal.Journal(rt).Append([Update(Path(1), b"y")])
         assert not writer.IsAsLeft()
 
+    def test_the_number_of_a_file_that_could_not_be_made(self):
+        """JQ2: it may be somebody else's by now."""
+        rt = Runtime()
+        writer = journal.Journal(rt)
+        rt.files.Fail("append", JOURNAL + "/*", errno.ENOSPC, times=2)
+        with pytest.raises(OSError, match="No space"):
+            writer.Append([Update(Path(2), b"refused")])
+        assert writer.IsAsLeft()
+        journal.Journal(rt).Append([Update(Path(1), b"y")])
+        assert not writer.IsAsLeft()
+
     def test_failing_drop(self):
         """A file whose end is not certain does not look like somebody else's work."""
         rt = Runtime()
