@@ -1,5 +1,6 @@
 """The node as a whole: master role, joining and leaving, facts, verification, scripts."""
 
+import dataclasses
 import os
 import shutil
 import threading
@@ -72,6 +73,42 @@ class TestMasterInfo:
         os.unlink(pathutils.DATA_DIR + "/ssconf_master_ip")
         with pytest.raises(errors.RPCFail, match="incomplete"):
             master.GetMasterInfo()
+
+
+class TestDeposedMaster:
+    """A master that was replaced changes nothing any more."""
+
+    @pytest.mark.parametrize(
+        ("call", "name", "version", "refused"),
+        [
+            ("upload_file", "node2.example.com", "6 200.0 u", True),
+            ("jobqueue_update_many", "node2.example.com", "6 200.0 u", True),
+            ("upload_file", "node1.example.com", "6 200.0 u", False),
+            # It is this node that does not know yet.
+            ("upload_file", "node2.example.com", "8 100.0 u", False),
+            ("upload_file", "node2.example.com", "7 100.0 u", False),
+            ("upload_file", "node2.example.com", "6 200.0 another", False),
+            ("upload_file", "node2.example.com", "x", False),
+            ("node_info", "node2.example.com", "6 200.0 u", False),
+            ("node_stop_master", "node2.example.com", "6 200.0 u", False),
+            ("node_powercycle", "node2.example.com", "6 200.0 u", False),
+        ],
+    )
+    def test_table(self, call, name, version, refused):
+        path = pathutils.DATA_DIR + "/ssconf_config_version"
+        with open(path, "w") as fobj:
+            fobj.write("7 100.0 u\n")
+        try:
+            problem = master.RefuseDeposed(call, name, version)
+            answer = master.AnswerMasterInfo()
+        finally:
+            os.unlink(path)
+        assert (problem is not None) is refused
+        assert not refused or "node1.example.com is the master" in problem
+        assert answer[2:] == ["node1.example.com", None, "7 100.0 u"]
+
+    def test_nothing_is_known(self):
+        assert master.RefuseDeposed("upload_file", "node2.example.com", "1 1.0 u") is None
 
 
 class TestStartMaster:
@@ -317,6 +354,23 @@ class TestPowercycle:
             patch.setattr("builtins.open", Fail)
             assert "scheduled" in node.PowercycleNode("fake", rt)
             assert done.wait(10)
+
+    def test_no_thread_left(self, rt, monkeypatch):
+        """Better without an answer than not at all."""
+        done = []
+
+        class _Class:
+            @classmethod
+            def PowercycleNode(cls):
+                done.append(cls)
+
+        class _Threads:
+            def start(self, *args, **kwargs):
+                raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(hypervisor, "GetHypervisorClass", lambda kind: _Class)
+        node.PowercycleNode("kvm", dataclasses.replace(rt, threads=_Threads()))
+        assert done == [_Class]
 
     def test_unknown_hypervisor(self, rt):
         with pytest.raises(errors.HypervisorError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ganeti import errors, rpc, voting
+from ganeti import errors, rpc, ssconf, voting
 from ganeti.runtime import fake
 
 ME = "node1"
@@ -119,3 +119,39 @@ class TestAgreement:
         decision, sleeps = self._Check([None])
         assert decision.outcome is REFUSED
         assert sleeps == [10.0] * 5
+
+
+class TestSuccessor:
+    """A master that was replaced finds out; one that others have not heard of goes on."""
+
+    @pytest.mark.parametrize(
+        ("answers", "successor"),
+        [
+            ([], None),
+            ([[ME, "5 100.0 u"]], None),
+            ([[OTHER, "6 100.0 u"]], OTHER),
+            ([[ME, "5 100.0 u"], [OTHER, "6 90.0 u"]], OTHER),
+            ([[OTHER, "6 100.0 u"], ["node3", "7 100.0 u"]], "node3"),
+            # It was down while this node was made the master.
+            ([[OTHER, "4 100.0 u"]], None),
+            ([[OTHER, "5 100.0 u"]], None),
+            ([[OTHER, "6 100.0 v"]], None),
+            ([[OTHER, None]], None),
+            ([[OTHER, "x"]], None),
+            ([[OTHER]], None),
+            ([None], None),
+        ],
+    )
+    def test_table(self, answers, successor):
+        results = {}
+        for number, answer in enumerate(answers):
+            name = f"n{number}"
+            if answer is None:
+                results[name] = rpc.RpcResult(data="down", failed=True, node=name)
+                continue
+            master, *version = answer
+            payload = ["eth0", "192.0.2.1", master, None, *version]
+            results[name] = rpc.RpcResult([True, payload], call="master_info", node=name)
+        own = ssconf.Version(5, 100.0, "u")
+        assert voting.FindSuccessor(results, ME, own) == successor
+        assert voting.FindSuccessor(results, ME, None) is None
