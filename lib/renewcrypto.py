@@ -142,7 +142,8 @@ def IsResumed(plan: Plan | None, wishes: Wishes, staged_rapi_cert: str | None) -
     names = wishes.GetNames()
     if plan is None or (plan.installed and names):
         return False
-    other_cert = wishes.rapi_cert_pem is not None and wishes.rapi_cert_pem != staged_rapi_cert
+    pem = wishes.rapi_cert_pem
+    other_cert = pem is not None and pem.rstrip() != (staged_rapi_cert or "").rstrip()
     if names - plan.changed or other_cert:
         raise errors.OpPrereqError(
             f"An earlier renewal, of {DescribeFiles(plan.changed)}, was interrupted; finish it"
