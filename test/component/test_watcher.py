@@ -305,6 +305,7 @@ class TestFailover:
 
     def test_watchers_keep_out_of_it(self, cluster):
         """Watchers that run all the time on both nodes leave one master."""
+        before = len(Log(cluster))
         result = []
         failover = threading.Thread(
             target=lambda: result.append(
@@ -319,7 +320,7 @@ class TestFailover:
         for node in ("node1", "node2"):
             Watch(cluster, node=node)
         assert [bool(Pid(cluster, "masterd", node)) for node in ("node1", "node2")] == [False, True]
-        assert "starting it" not in Log(cluster).rpartition("maybe for a failover")[2]
+        assert "starting it" not in Log(cluster)[before:]
 
     def test_new_master_watches(self, cluster):
         path = cluster.Root("node2") / "var/run/ganeti/fake-hypervisor" / INSTANCE
