@@ -216,7 +216,7 @@ async def _WatchRole(context: MasterContext, executor: Executor) -> None:
         await asyncio.sleep(_ROLE_INTERVAL)
         try:
             successor = await loop.run_in_executor(executor, _FindSuccessor, context)
-        except (errors.GenericError, OSError):
+        except Exception:  # noqa: BLE001 - to know nothing is no reason to end
             logging.exception("Can not find out whether this node is still the master")
             continue
         if successor is not None:
