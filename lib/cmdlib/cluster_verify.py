@@ -82,9 +82,10 @@ class LUClusterVerify(base.LogicalUnit):
         for name in text.NiceSort(state.nodes):
             self._VerifyNode(state, name)
         self._Header("Verifying instance status")
+        running = checks.FindRunning(state)
         for name in text.NiceSort(state.instances):
             self._Verbose(f"Verifying instance {name}")
-            self._Report(checks.CheckInstance(state, name))
+            self._Report(checks.CheckInstance(state, name, running))
         self._Header("Verifying orphan volumes")
         if state.vg_name is not None:
             self._Report(checks.CheckOrphanVolumes(state))

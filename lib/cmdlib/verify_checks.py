@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from .. import constants, ht, objects
@@ -355,14 +355,29 @@ def _CheckInventory(state: State, name: str, answer: Mapping[str, Any]) -> Itera
 # Instances
 
 
-def CheckInstance(state: State, name: str) -> Iterator[Problem]:
-    """All checks of one instance."""
+def FindRunning(state: State) -> dict[str, list[str]]:
+    """What runs where: instance -> its nodes, in natural order."""
+    found: dict[str, list[str]] = {}
+    for node in text.NiceSort(state.nodes):
+        for name in dict.fromkeys(state.RunningOn(node)):
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def CheckInstance(
+    state: State, name: str, running: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[Problem]:
+    """All checks of one instance.
+
+    @param running: from L{FindRunning}, for whoever checks many
+    """
+    running_on = (FindRunning(state) if running is None else running).get(name, ())
     instance = state.instances[name]
     yield from _CheckVolumes(state, instance)
     primary = instance.primary_node
     node = state.nodes.get(primary)
     offline = node is not None and bool(node.offline)
-    if instance.admin_up and name not in state.RunningOn(primary) and not offline:
+    if instance.admin_up and primary not in running_on and not offline:
         yield Problem(
             constants.CV_EINSTANCEDOWN,
             name,
@@ -370,8 +385,8 @@ def CheckInstance(state: State, name: str) -> Iterator[Problem]:
             advice=f"'gnt-instance startup {name}' starts it; if it shall not run, say so with"
             f" 'gnt-instance shutdown {name}'",
         )
-    for other in text.NiceSort(state.nodes):
-        if other != primary and name in state.RunningOn(other):
+    for other in running_on:
+        if other != primary:
             yield Problem(
                 constants.CV_EINSTANCEWRONGNODE,
                 name,
