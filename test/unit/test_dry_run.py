@@ -85,6 +85,10 @@ def _SmallPool(world):
     world.Run(SetNode(master_candidate=False))
 
 
+def _Allocator(world):
+    world.runtime.files.write(f"{pathutils.IALLOCATOR_SEARCH_PATH[0]}/own", b"")
+
+
 def _OtherSize(world):
     (path,) = [path for path in world.rpc.nodes[NODE2].sizes if path.endswith("disk0")]
     world.rpc.nodes[NODE2].sizes[path] = 20
@@ -291,6 +295,28 @@ CASES = {
         opcodes.OpClusterSetParams(maintain_node_health=False),
         [],
         ["    cluster: has these values already, and is sent to all nodes again"],
+    ),
+    "os-parameters": (
+        opcodes.OpClusterSetParams(
+            os_hvp={"noop": {"kvm": {"acpi": "default", "boot_order": "network"}}, "other": None}
+        ),
+        [
+            opcodes.OpClusterSetParams(
+                os_hvp={
+                    "noop": {"kvm": {"acpi": False}},
+                    "other": {"kvm": {"acpi": False}},
+                }
+            )
+        ],
+        [
+            "    cluster: os_hvp/noop/kvm/acpi false -> unset",
+            "    cluster: os_hvp/noop/kvm/boot_order unset -> network",
+        ],
+    ),
+    "allocators": (
+        opcodes.OpClusterSetParams(default_iallocator={"allocate": ["own"]}),
+        [_Allocator],
+        ['    cluster: default_iallocator/allocate unset -> ["own"]'],
     ),
     "rename-cluster": (
         opcodes.OpClusterRename(name="other.example.com"),
