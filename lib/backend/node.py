@@ -191,5 +191,9 @@ def PowercycleNode(hypervisor_type: str, rt: runtime.Runtime = runtime.DEFAULT) 
         except Exception:  # noqa: BLE001 - boundary of a thread
             logging.exception("Powercycle failed")
 
-    rt.threads.start(Powercycle, name="Powercycle")
+    try:
+        rt.threads.start(Powercycle, name="Powercycle")
+    except RuntimeError:
+        logging.exception("There is no thread for it: not answering, but doing it now")
+        Powercycle()
     return f"Reboot scheduled in {POWERCYCLE_DELAY:g} seconds"

@@ -48,7 +48,6 @@ def ExecNoded(
     options: argparse.Namespace, args: list[str], control: daemon.DaemonControl
 ) -> int | None:
     """Serve until told to stop."""
-    threading.stack_size(_THREAD_STACK)
     backend.Preload()
     _InitQueue()
     daemon.RemoveUnfinishedFiles()
@@ -68,6 +67,7 @@ def ExecNoded(
 
 def Main(argv: Sequence[str] | None = None) -> int:
     """Entry point of C{ganeti-noded}; exit code."""
+    threading.stack_size(_THREAD_STACK)
     return daemon.GenericMain(
         constants.NODED,
         daemon.BuildParser(constants.NODED, "Node daemon: serves the calls of the master."),

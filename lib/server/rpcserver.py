@@ -1,8 +1,11 @@
 """HTTPS for node calls: who may connect, how a call travels, where it runs.
 
 An asyncio loop reads requests and writes answers and does nothing that could block; calls run in
-two bounded pools of threads, so that a dozen long ones never keep a short one waiting. Whoever
-connects must prove to have the cluster's key; nobody else gets as far as a request.
+bounded pools of threads by what may block them, so that those which hang never keep others waiting.
+Whoever connects must prove to have the cluster's key; nobody else gets as far as a request.
+
+Bounds can not lead to a deadlock: calls that wait for calls to other nodes (of DRBD, migrations,
+hooks that submit jobs) are all of one pool, which has more threads than the job queue has workers.
 """
 
 from __future__ import annotations
@@ -24,9 +27,8 @@ from .. import constants, errors, rpc_defs, runtime, serializer
 from ..utils import io, x509
 from . import httpserver
 
-#: Threads for calls that are over soon, and for those that may take long.
-QUICK_THREADS: Final = 16
-SLOW_THREADS: Final = 64
+#: Name of a pool -> its threads.
+POOLS: Final[Mapping[str, int]] = {"vital": 2, "quick": 16, "facts": 16, "slow": 64}
 #: Calls that wait for a thread; more are refused.
 BACKLOG: Final = 512
 
@@ -45,8 +47,29 @@ MAX_BODY: Final = 256 * 1024 * 1024
 #: C{X509_V_FLAG_NO_CHECK_TIME} of OpenSSL.
 _NO_CHECK_TIME: Final = 0x200000
 
-#: Calls that must get through whatever else the node does.
-_ALWAYS_QUICK: Final = frozenset(["node_powercycle"])
+#: Calls that must get through whatever else the node does, and hangs in: they touch no disk, start
+#: no program, and their threads are there before they are needed (NA3).
+_VITAL: Final = frozenset(["node_powercycle", "version"])
+#: Those that ask LVM, hypervisors or foreign file systems: soon over unless these hang.
+_FACTS: Final = frozenset(
+    [
+        "all_instances_info",
+        "export_info",
+        "export_list",
+        "export_remove",
+        "file_storage_dir_create",
+        "file_storage_dir_remove",
+        "file_storage_dir_rename",
+        "instance_info",
+        "instance_list",
+        "lv_list",
+        "node_info",
+        "node_volumes",
+        "os_diagnose",
+        "os_get",
+        "vg_list",
+    ]
+)
 
 #: Name of a call, its arguments -> (success, payload).
 AnswerFn = Callable[[str, Any], tuple[Any, Any]]
@@ -54,11 +77,14 @@ AnswerFn = Callable[[str, Any], tuple[Any, Any]]
 CheckMasterFn = Callable[[str, str, str], str | None]
 
 
-def IsQuick(call: rpc_defs.Call) -> bool:
-    """Is the call over soon, as a rule?"""
-    if call.name in _ALWAYS_QUICK:
-        return True
-    return not callable(call.timeout) and call.timeout <= rpc_defs.TMO_FAST
+def GetPool(call: rpc_defs.Call) -> str:
+    """Which of L{POOLS} carries out a call."""
+    if call.name in _VITAL:
+        return "vital"
+    if call.name in _FACTS:
+        return "facts"
+    soon_over = not callable(call.timeout) and call.timeout <= rpc_defs.TMO_FAST
+    return "quick" if soon_over else "slow"
 
 
 def MakeSslContext(cert_file: str, key_file: str) -> ssl.SSLContext:
@@ -124,10 +150,26 @@ class CallThreads:
             self._tasks.append(Task)
             if self._idle >= len(self._tasks):
                 self._condition.notify()
-            elif self._threads < self._limit:
-                self._threads += 1
-                self._rt.threads.start(self._Run, name=f"{self._name}{self._threads}")
+            elif self._threads < self._limit and not self._StartThread() and not self._threads:
+                self._tasks.pop()
+                raise Busy
         return future
+
+    def StartAll(self) -> None:
+        """Start all threads now, for when that may not be possible any more."""
+        with self._condition:
+            while self._threads < self._limit and self._StartThread():
+                pass
+
+    def _StartThread(self) -> bool:
+        """With the lock held; False if the system lets us have no more."""
+        try:
+            self._rt.threads.start(self._Run, name=f"{self._name}{self._threads + 1}")
+        except RuntimeError as err:
+            logging.error("No thread more than the %d for %s: %s", self._threads, self._name, err)
+            return False
+        self._threads += 1
+        return True
 
     def _Run(self) -> None:
         while True:
@@ -183,8 +225,11 @@ class RpcServer:
         if cert_file is not None:
             self._ssl = MakeSslContext(cert_file, key_file or cert_file)
             self._own_der = x509.GetCertificateDer(io.ReadFile(cert_file))
-        self._quick = CallThreads("Quick", QUICK_THREADS, BACKLOG, rt)
-        self._slow = CallThreads("Slow", SLOW_THREADS, BACKLOG, rt)
+        self._pools = {
+            name: CallThreads(name.capitalize(), limit, BACKLOG, rt)
+            for name, limit in POOLS.items()
+        }
+        self._pools["vital"].StartAll()
         self._server: httpserver.HttpServer | None = None
 
     async def Start(self, address: str, port: int) -> int:
@@ -214,8 +259,7 @@ class RpcServer:
     def GetStatistics(self) -> Mapping[str, dict[str, int]]:
         """Threads and waiting calls of each pool, and connections."""
         return {
-            "quick": self._quick.GetStatistics(),
-            "slow": self._slow.GetStatistics(),
+            **{name: pool.GetStatistics() for name, pool in self._pools.items()},
             "connections": self._server.GetStatistics() if self._server is not None else {},
         }
 
@@ -254,7 +298,7 @@ class RpcServer:
         if call is None:
             raise _HttpError(HTTPStatus.NOT_FOUND, "There is no such procedure")
         body = await _ReadBody(request)
-        pool = self._quick if IsQuick(call) else self._slow
+        pool = self._pools[GetPool(call)]
         loop = asyncio.get_running_loop()
         try:
             claim = request.query.get("master"), request.query.get("version", "")

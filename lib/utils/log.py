@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from .. import constants, pathutils
-from . import io
+from . import io, logwriter
 
 #: Names that came from outside may hold anything: a log stays a text. Lines are left alone.
 _CONTROLS: Final = {
@@ -26,8 +26,9 @@ _CONTROLS: Final = {
 class LogFileHandler(logging.Handler):
     """Appends each record to a file by one write, unbuffered.
 
-    A record that the file refuses is written to the console, if there is one; it is opened
-    beforehand, since nothing may be possible any more when it is needed.
+    With a console, a record that the file refuses is written there, and so is one that the file
+    does not take in time: then a thread of its own does the writing, for a disk may also hang. The
+    console is opened beforehand, since nothing may be possible any more when it is needed.
     """
 
     def __init__(self, file_name: str, console: str | None = None) -> None:
@@ -41,7 +42,9 @@ class LogFileHandler(logging.Handler):
         self.file_name = file_name
         self._fd = _OpenForAppending(file_name)
         self._console_fd: int | None = None
+        self._writer: logwriter.PatientWriter | None = None
         if console is not None:
+            self._writer = logwriter.PatientWriter(self._WriteLine, logwriter.PATIENCE)
             with contextlib.suppress(OSError):
                 self._console_fd = os.open(console, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
 
@@ -52,6 +55,12 @@ class LogFileHandler(logging.Handler):
         except Exception:  # noqa: BLE001 - a bad format must not stop who logs
             self.handleError(record)
             return
+        if self._writer is None:
+            self._WriteLine(line)
+        elif not self._writer.Write(line):
+            self._WriteToConsole(f"Cannot log message to {self.file_name} yet: it hangs:\n{line}")
+
+    def _WriteLine(self, line: str) -> None:
         try:
             io.WriteAll(self._fd, line.encode("utf-8", "backslashreplace"))
         except OSError as err:
@@ -88,6 +97,9 @@ class LogFileHandler(logging.Handler):
 
     def close(self) -> None:
         """Close file and console."""
+        if self._writer is not None and not self._writer.Close():
+            # Still in use.
+            self._fd = -1
         for fd in (self._fd, self._console_fd):
             if fd is not None:
                 with contextlib.suppress(OSError):

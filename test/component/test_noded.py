@@ -636,6 +636,36 @@ class TestCallsThatHang:
         assert json.loads(answer.response) == [True, "Reboot scheduled in 5 seconds"]
 
 
+class TestHangingLog:
+    """NA2, NA3: the disk of the log takes nothing, and does not even fail."""
+
+    ADDRESS = "127.77.11.6"
+
+    def test_calls(self, tmp_path, pem, cert_file):
+        daemon = _Noded(tmp_path / "node16.example.com", pem, self.ADDRESS)
+        path = daemon.root / "var/log/ganeti/node-daemon.log"
+        path.parent.mkdir(parents=True)
+        os.mkfifo(path)
+        # Full from the beginning.
+        reader = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(reader, b"x" * 4096)
+        transport = CurlTransport(cert_file)
+        try:
+            daemon.Start()
+            for name, args in (("version", []), ("test_delay", [0]), ("node_powercycle", ["fake"])):
+                request = runtime.HttpRequest(
+                    self.ADDRESS, PORT, "PUT", f"/{name}", json.dumps(args).encode(), timeout=5
+                )
+                transport.Perform([request])
+                assert (request.status, request.error) == (200, None)
+        finally:
+            transport.Shutdown()
+            daemon.Stop()
+            os.close(reader)
+
+
 class TestInstanceOnANode:
     """BASE2: an instance with disks in files, from nothing and back, through the real calls."""
 

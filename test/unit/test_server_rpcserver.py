@@ -1,11 +1,12 @@
 """The node daemon's HTTPS front end: its threads and its judgement of peers."""
 
 import asyncio
+import dataclasses
 import threading
 
 import pytest
 
-from ganeti import rpc_defs
+from ganeti import constants, rpc_defs, runtime
 from ganeti.server import rpcserver
 
 
@@ -75,25 +76,86 @@ class TestCallThreads:
         assert result == 2
 
 
-class TestIsQuick:
-    """Long calls never keep short ones waiting."""
+class TestNoMoreThreads:
+    """The system gives no more threads."""
+
+    class _Threads:
+        def __init__(self, left):
+            self.left = left
+            self.Condition = runtime.DEFAULT.threads.Condition
+
+        def start(self, *args, **kwargs):
+            if not self.left:
+                raise RuntimeError("can't start new thread")
+            self.left -= 1
+            return runtime.DEFAULT.threads.start(*args, **kwargs)
+
+    def _Pool(self, left):
+        rt = dataclasses.replace(runtime.DEFAULT, threads=self._Threads(left))
+        return rpcserver.CallThreads("Test", 3, 5, rt)
+
+    def test_those_that_there_are_do_it(self):
+        async def Main():
+            pool = self._Pool(1)
+            loop = asyncio.get_running_loop()
+            results = await asyncio.gather(*(pool.Submit(loop, lambda: 1) for _ in range(4)))
+            assert pool.GetStatistics()["threads"] == 1
+            return results
+
+        assert asyncio.run(Main()) == [1] * 4
+
+    def test_not_one(self):
+        """Refused, and not done later."""
+        done = []
+
+        async def Main():
+            pool = self._Pool(0)
+            loop = asyncio.get_running_loop()
+            with pytest.raises(rpcserver.Busy):
+                pool.Submit(loop, lambda: done.append("refused"))
+            assert pool.GetStatistics() == {"threads": 0, "idle": 0, "waiting": 0}
+            pool._rt.threads.left = 1
+            await pool.Submit(loop, lambda: done.append("good"))
+
+        asyncio.run(Main())
+        assert done == ["good"]
+
+    def test_started_beforehand(self):
+        async def Main():
+            pool = self._Pool(3)
+            pool.StartAll()
+            pool._rt.threads.left = 0
+            return await pool.Submit(asyncio.get_running_loop(), lambda: 1)
+
+        assert asyncio.run(Main()) == 1
+
+
+class TestGetPool:
+    """Calls that hang keep only those waiting that would hang with them."""
 
     @pytest.mark.parametrize(
-        ("name", "quick"),
+        ("name", "pool"),
         [
-            ("version", True),
-            ("node_info", True),
-            ("jobqueue_update", True),
-            ("os_diagnose", True),
-            ("node_powercycle", True),
-            ("instance_os_add", False),
-            ("instance_shutdown", False),
-            ("test_delay", False),
-            ("node_verify", False),
+            ("version", "vital"),
+            ("node_powercycle", "vital"),
+            ("master_info", "quick"),
+            ("jobqueue_update", "quick"),
+            ("node_info", "facts"),
+            ("os_diagnose", "facts"),
+            ("instance_os_add", "slow"),
+            ("instance_shutdown", "slow"),
+            ("test_delay", "slow"),
+            ("node_verify", "slow"),
         ],
     )
-    def test_calls(self, name, quick):
-        assert rpcserver.IsQuick(rpc_defs.CALLS[name]) is quick
+    def test_calls(self, name, pool):
+        assert rpcserver.GetPool(rpc_defs.CALLS[name]) == pool
+
+    def test_no_deadlock(self):
+        """Calls of two nodes that wait for each other all have a thread, however many jobs run."""
+        for name in ("drbd_attach_net", "drbd_wait_sync", "instance_migrate", "hooks_runner"):
+            assert rpcserver.GetPool(rpc_defs.CALLS[name]) == "slow"
+        assert rpcserver.POOLS["slow"] >= 2 * constants.JOB_THREADS
 
 
 class TestIsSameCertificate:

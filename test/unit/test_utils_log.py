@@ -1,10 +1,13 @@
 """Log files, their format, and the console when the disk is gone."""
 
+import contextlib
 import errno
 import logging
 import os
 import re
 import socket
+import threading
+import time
 
 import pytest
 
@@ -182,6 +185,80 @@ class TestConsole:
         _Setup("/dev/full", console=str(console))
         logging.error("x")
         assert console.read_text() == ""
+
+
+class TestHangingFile:
+    """NA2: a log file that does not even fail stops nobody."""
+
+    @pytest.fixture
+    def pipe(self, tmp_path, monkeypatch):
+        """A log file that is full until somebody reads from it."""
+        monkeypatch.setattr(log.logwriter, "PATIENCE", 0.05)
+        path = str(tmp_path / "pipe")
+        os.mkfifo(path)
+        fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(fd, b"x" * 4096)
+        yield path, fd
+        _Drain(fd)
+        os.close(fd)
+
+    def testEverybodyGoesOn(self, pipe, tmp_path):
+        path, fd = pipe
+        console = tmp_path / "console"
+        console.write_text("")
+        _Setup(path, console_logging=True, console=str(console))
+        for number in range(20):
+            logging.error("line %d", number)
+        shown = console.read_text()
+        assert f"Cannot log message to {path} yet: it hangs" in shown
+        assert [f"ERROR line {number}\n" in shown for number in range(20)] == [True] * 20
+        # What came meanwhile is not lost, and the console is left in peace again.
+        text = ""
+        for _ in range(1000):
+            text += _Drain(fd)
+            if "line 19" in text:
+                break
+            time.sleep(0.01)
+        numbers = [int(number) for number in re.findall("ERROR line ([0-9]+)\n", text)]
+        assert numbers == list(range(20))
+        logging.error("back again")
+        assert "back again" in _Drain(fd)
+        assert "back again" not in console.read_text()
+
+    def testTheEnd(self, pipe, tmp_path):
+        """Closing the log does not wait for ever."""
+        path, _ = pipe
+        _Setup(path, console_logging=True, console=str(tmp_path / "console"))
+        logging.error("x")
+        for handler in list(logging.getLogger().handlers):
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+
+    def testManyThreads(self, logfile, tmp_path):
+        _Setup(logfile, console_logging=True, console=str(tmp_path / "console"))
+
+        def Work(name):
+            for number in range(50):
+                logging.info("%s %d", name, number)
+
+        threads = [threading.Thread(target=Work, args=(name,)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = re.findall("INFO ([a-d]) ([0-9]+)\n", io.ReadFile(logfile))
+        for name in "abcd":
+            assert [int(number) for key, number in found if key == name] == list(range(50))
+
+
+def _Drain(fd):
+    parts = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            parts.append(os.read(fd, 65536))
+    return b"".join(parts).decode()
 
 
 class TestReopen:
