@@ -437,17 +437,23 @@ class TestConnections:
         assert transport.GetStatistics()["connects"] == 1
         assert _CountConnections(noded) == 1
 
-    def test_restarted_between_calls(self, noded, runner, transport):
+    def test_restarted_between_calls(self, noded, transport):
         """What was not sent on a dead connection is sent on a new one, whatever the call."""
-        for _ in range(2):
-            request = runtime.HttpRequest(ADDRESS, PORT, "PUT", "/test_delay", b"[0]")
-            transport.Perform([request])
-            assert (request.status, request.error) == (200, None)
-            noded.process.kill()
-            noded.process.wait()
-            noded.process.stderr.close()
-            noded.process = None
-            noded.Start()
+        for killed in (True, False, True, False, None):
+            requests = [
+                runtime.HttpRequest(ADDRESS, PORT, "PUT", "/test_delay", b"[0.1]") for _ in range(3)
+            ]
+            transport.Perform(requests)
+            assert [(request.status, request.error) for request in requests] == [(200, None)] * 3
+            if killed:
+                noded.process.kill()
+                noded.process.wait()
+                noded.process.stderr.close()
+                noded.process = None
+                noded.Start()
+            elif killed is not None:
+                noded.Stop()
+                noded.Start()
 
     def test_parallel_callers(self, noded, runner, transport):
         with concurrent.futures.ThreadPoolExecutor(20) as pool:
