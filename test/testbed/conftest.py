@@ -14,7 +14,7 @@ from realcluster import RealCluster
 HERE = Path(__file__).parent
 
 #: Seconds that a test may take, the making of its testbed included, on a machine that does more.
-TIMEOUT = 120
+TIMEOUT = 240
 
 
 def pytest_collection_modifyitems(items):

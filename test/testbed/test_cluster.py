@@ -4,8 +4,8 @@ The tests run in the order of this file: the cluster gets nodes, loses and finds
 """
 
 import subprocess
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -229,11 +229,12 @@ class TestNodeDaemon:
         assert rows == [[node, "file", place, "Y"] for node in (NODE1, NODE2, NODE3)]
 
 
-class TestCutOff:
-    """A node whose cables are cut fails what needs it in seconds, and nothing else."""
+class TestLost:
+    """Nodes that are cut off or dead fail what needs them in seconds, and nothing else."""
 
-    def test_during_a_job(self, cluster):
-        """A call that may take hours does not wait for a node that has gone (JQ2)."""
+    def test_two_nodes(self, cluster):
+        """One is cut off in the middle of a long call, then one loses its power (JQ2)."""
+        boot_ids = dict(cluster.Listing("gnt-node", "name,bootid"))
         argv = cluster.Command("gnt-debug", "delay", "--no-master", "-n", "node3", "25")
         proc = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         running = "gnt-job list --no-headers -o status,summary"
@@ -245,22 +246,39 @@ class TestCutOff:
         time.sleep(0.5)
         cluster.Do("cut", "node3")
         start = time.monotonic()
-        # At the same time, so that one wait is enough for all.
-        listing = []
-        thread = threading.Thread(
-            target=lambda: listing.extend(cluster.Listing("gnt-node", "name,mtotal"))
-        )
-        thread.start()
-        # Jobs on other nodes do not notice.
-        cluster.Ok("gnt-debug delay --no-master -n node2 0.1")
-        assert time.monotonic() - start < 15
-        said = proc.communicate(timeout=40)[0]
-        assert proc.returncode == 1
-        thread.join()
-        assert [row[0] for row in listing if row[1] == "?"] == [NODE3]
+        # All at the same time, so that one wait is enough.
+        with ThreadPoolExecutor() as pool:
+            listing = pool.submit(cluster.Listing, "gnt-node", "name,mtotal")
+            # Jobs on other nodes do not notice.
+            cluster.Ok("gnt-debug delay --no-master -n node2 0.1")
+            assert time.monotonic() - start < 15
+            cluster.Do("kill", "node2")
+            # Changes of the configuration go on without both.
+            cluster.Ok("gnt-cluster add-tags while-nodes-were-lost")
+            cluster.Do("start", "node2")
+            # A call that may take hours does not wait for a node that has gone.
+            said = proc.communicate(timeout=40)[0]
+            assert proc.returncode == 1
+            assert [row[0] for row in listing.result() if row[1] == "?"] == [NODE3]
         assert time.monotonic() - start < 45
         assert "node3.example.com" in said
         assert "whether it was carried out is not known" in said
+
+        # What node2 missed comes by itself.
+        for name in ("ganeti-noded", "ganeti-confd"):
+            cluster.WaitForDaemon(name, "node2")
+        WaitFor(
+            lambda: (
+                cluster.Data("config.data", "node2").read_bytes()
+                == cluster.Data("config.data").read_bytes()
+            ),
+            timeout=40,
+            what="the configuration on node2",
+        )
+        assert cluster.Data("ssconf_cluster_tags", "node2").read_text() == "while-nodes-were-lost\n"
+        after = dict(cluster.Listing("gnt-node", "name,bootid"))
+        assert [after[name] == boot_ids[name] for name in (NODE1, NODE2)] == [True, False]
+        assert after[NODE3] == "?"
 
     def test_reported(self, cluster):
         """So is a node that is cut off from the network for replication alone."""
@@ -296,29 +314,7 @@ class TestCutOff:
 
 
 class TestPower:
-    """A node is killed whole and started again."""
-
-    def test_node(self, cluster):
-        boot_ids = dict(cluster.Listing("gnt-node", "name,bootid"))
-        cluster.Do("kill", "node2")
-        # Changes of the configuration go on without it.
-        cluster.Ok("gnt-cluster add-tags while-node2-was-down")
-        cluster.Do("start", "node2")
-        for name in ("ganeti-noded", "ganeti-confd"):
-            cluster.WaitForDaemon(name, "node2")
-        after = dict(cluster.Listing("gnt-node", "name,bootid"))
-        assert [name for name in boot_ids if after[name] != boot_ids[name]] == [NODE2]
-        # What it missed comes by itself.
-        WaitFor(
-            lambda: (
-                cluster.Data("config.data", "node2").read_bytes()
-                == cluster.Data("config.data").read_bytes()
-            ),
-            timeout=40,
-            what="the configuration on node2",
-        )
-        assert cluster.Data("ssconf_cluster_tags", "node2").read_text() == "while-node2-was-down\n"
-        assert cluster.Problems() == []
+    """A node restarts itself; the master's power goes."""
 
     def test_powercycle(self, cluster):
         """NA3: gnt-node powercycle ends the node for real, and that node alone."""
