@@ -15,6 +15,9 @@ _FINDING: Final = "  - "
 _NOTE: Final = "  - NOTICE: "
 _OUTPUT: Final = "      "
 
+#: Of this the output follows.
+_HOOKS: Final = constants.CV_ENODEHOOKS[1]
+
 _SEVERITIES: Final = frozenset([constants.CV_ERROR, constants.CV_WARNING])
 
 
@@ -29,7 +32,7 @@ def ParseReport(messages: Iterable[str]) -> dict[str, Any]:
     for message in messages:
         if message.startswith(_NOTE):
             notes.append(message[len(_NOTE) :])
-        elif message.startswith(_OUTPUT) and problems:
+        elif message.startswith(_OUTPUT) and problems and problems[-1]["code"] == _HOOKS:
             problems[-1]["output"].append(message[len(_OUTPUT) :])
         elif message.startswith(_FINDING):
             fields = message[len(_FINDING) :].split(":", 4)

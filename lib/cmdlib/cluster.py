@@ -157,6 +157,12 @@ class LUClusterRename(base.LogicalUnit):
                 f"name: the cluster is called {host.name}, with the address {host.ip}, already",
                 errors.ECODE_INVAL,
             )
+        if net.IsLoopback(host.ip) and not pathutils.IsVirtual():
+            raise errors.OpPrereqError(
+                f"name: {host.name} has the address {host.ip} here, which is not reachable from"
+                " other machines; correct /etc/hosts or the DNS",
+                errors.ECODE_ENVIRON,
+            )
         for node in self.cfg.GetAllNodesInfo().values():
             if host.ip in (node.primary_ip, node.secondary_ip):
                 raise errors.OpPrereqError(

@@ -150,7 +150,7 @@ class _Shell:
         monkeypatch.setattr(commandlog.CommandLog, "Start", lambda *_: None)
         monkeypatch.setattr(commandlog.CommandLog, "_Write", lambda *_: None)
         monkeypatch.setattr(console, "OpenTerminal", self._NoTerminal)
-        monkeypatch.setattr(ssconf, "GetMasterAndMyself", lambda: (_NODE, _NODE))
+        monkeypatch.setattr(ssconf, "GetMasterAndMyself", lambda *_: (_NODE, _NODE))
 
     def _NoTerminal(self):
         self.asked.append(1)

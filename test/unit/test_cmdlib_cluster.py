@@ -1,6 +1,7 @@
 """Operations on the cluster: parameters, destruction, redistribution, what it tells of itself."""
 
 import os
+import types
 
 import pytest
 
@@ -357,6 +358,13 @@ class TestRename:
             with pytest.raises(errors.OpPrereqError) as caught:
                 world.Run(opcodes.OpClusterRename(name=name))
             assert caught.value.args[1] == code
+        with monkeypatch.context() as patch:
+            patch.setattr("ganeti.pathutils.IsVirtual", lambda: False)
+            found = types.SimpleNamespace(name="new.example.com", ip="127.0.1.1")
+            patch.setattr("ganeti.utils.net.GetHostInfo", lambda name: found)
+            with pytest.raises(errors.OpPrereqError, match="not reachable") as caught:
+                world.Run(opcodes.OpClusterRename(name="new.example.com"))
+            assert caught.value.args[1] == errors.ECODE_ENVIRON
         node = world.cfg.GetNodeInfo(NODE2)
         node.secondary_ip = "192.0.2.99"
         world.cfg.Update(node, None)
