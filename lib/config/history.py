@@ -17,7 +17,6 @@ are written together with the configuration, see L{runtime.Files.write_logged}.
 from __future__ import annotations
 
 import logging
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -25,6 +24,7 @@ from typing import Any, Final, NamedTuple
 from .. import serializer
 from ..objects.base import ConfigObject
 from ..runtime import Runtime, Tail
+from ..utils import checkedline
 from . import claims, difference
 
 #: Bytes that both files together may have, but for a single record that is larger.
@@ -35,7 +35,6 @@ _BACKLOG_LIMIT: Final = 1024 * 1024
 OLDER_SUFFIX: Final = ".1"
 
 _NO_TIME: Final = b"-"
-_CHECKSUM_DIGITS: Final = 8
 _HEADER_FIELDS: Final = 5
 
 
@@ -116,7 +115,7 @@ def FormatRecord(version: Version, base: Version, commits: Iterable[Commit]) -> 
     """
     body = serializer.Dump([_PlainCommit(commit) for commit in commits]).encode("utf-8")
     content = b"%s %s %s" % (_FormatVersion(version), _FormatVersion(base), body.rstrip(b"\n"))
-    return b"%08x %s\n" % (zlib.crc32(content), content)
+    return checkedline.Format(content)
 
 
 class Record(NamedTuple):
@@ -140,10 +139,10 @@ def _ParseTime(value: bytes) -> float | None:
 
 def ParseRecord(line: bytes) -> Record | None:
     """The record of a line without its newline; None if it is not one as it was written."""
-    checksum, _, content = line.partition(b" ")
+    content = checkedline.Parse(line)
+    if content is None:
+        return None
     try:
-        if len(checksum) != _CHECKSUM_DIGITS or int(checksum, 16) != zlib.crc32(content):
-            return None
         serial_no, mtime, base_serial, base_mtime, body = content.split(b" ", _HEADER_FIELDS - 1)
         return Record(
             Version(int(serial_no), _ParseTime(mtime)),
