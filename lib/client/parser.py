@@ -323,6 +323,9 @@ def ParseCommandLine(
     command = commands[name]
     opts, args = BuildParser(program, name, command).parse_args(list(argv[1:]))
     problem = CheckArgCount(name, command.args, len(args))
+    late = next((arg for arg in args if arg.startswith("-") and arg != "-"), None)
+    if problem is not None and late is not None:
+        problem += f"\nOptions go before all arguments, so {late} was taken for one of these"
     if problem is None and opts.dry_run and not command.dry_run:
         problem = f"Error: Command {name} has no dry run: what it does takes effect at once"
     if problem is not None:

@@ -174,10 +174,8 @@ class LUNodeAdd(base.LogicalUnit):
         lines += ancillary.DescribeRedistribution(self, {node.name: node.primary_ip})
         if self.master_candidate:
             what = "keep a copy of configuration and job queue"
-        elif self.op.readd:
-            what = "drop its copies of configuration and job queue"
         else:
-            return lines
+            what = "drop copies of configuration and job queue that it has"
         return lines + announce.OnNodes([node.name], what)
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
@@ -207,7 +205,8 @@ class LUNodeAdd(base.LogicalUnit):
                 self.context.ReaddNode(node)
             else:
                 self.context.AddNode(node, self.proc.GetECId())
-        if self.op.readd and not node.master_candidate:
+        if not node.master_candidate:
+            # A new one may have been a node before, and dead when it was removed.
             _Demote(self, node.name)
 
     def _EnterInHostsFile(self, node: objects.Node, undo: Rollback) -> None:

@@ -178,6 +178,15 @@ class TestArgCount:
         found = parser.CheckArgCount("cmd", declared, count)
         assert found == (None if problem is None else f"Error: Command cmd {problem}")
 
+    def test_option_after_an_argument(self, capsys):
+        argv = ["gnt-node", "modify", "node1", "-O", "yes"]
+        parsed = parser.ParseCommandLine("gnt-node", argv, gnt_node.COMMANDS, {})
+        assert parsed == constants.EXIT_FAILURE
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[0] == "Error: Command modify expects 1 argument(s)"
+        assert "Options go before all arguments" in lines[1]
+        assert "-O" in lines[1]
+
     def test_only_the_last_may_be_unlimited(self):
         with pytest.raises(errors.ProgrammerError):
             parser.Command(_Nothing, (parser.ArgNode(), parser.ArgFile()), (), "", "")

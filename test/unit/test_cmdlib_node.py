@@ -254,6 +254,12 @@ class TestAdd:
         assert obj.ctime
         assert "node4.example.com" in world.master.glm._names(locking.LEVEL_NODE)
 
+    def test_regular_node_keeps_no_configuration(self, world, hosts):
+        """It was a candidate before, and dead when it was removed."""
+        world.Run(opcodes.OpNodeAdd(node_name="node4.example.com"))
+        assert not world.cfg.GetNodeInfo("node4.example.com").master_candidate
+        assert world.rpc.nodes["node4.example.com"].demoted
+
     def test_readd(self, world, hosts):
         world.Run(opcodes.OpNodeSetParams(node_name=NODE3, offline=True, auto_promote=True))
         world.Run(opcodes.OpNodeAdd(node_name=NODE3, readd=True))
