@@ -537,8 +537,12 @@ class TestMain:
     def test_not_the_master(self):
         path = pathlib.Path(f"{pathutils.DATA_DIR}/ssconf_master_node")
         path.write_text("node2.example.com\n")
+        state_file = pathlib.Path(pathutils.WATCHER_STATEFILE)
+        state_file.write_text("kept")
+        os.utime(state_file, (1, 1))
         assert main.Main([]) == 0
         assert self.ensured == ["ganeti-noded", "ganeti-confd"]
+        assert (state_file.read_text(), state_file.stat().st_mtime > 1) == ("kept", True)
 
     def test_not_the_configured_master(self, cl):
         cl.config_values["master_node"] = "node2.example.com"
