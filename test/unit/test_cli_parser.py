@@ -179,7 +179,7 @@ class TestArgCount:
         assert found == (None if problem is None else f"Error: Command cmd {problem}")
 
     def test_option_after_an_argument(self, capsys):
-        argv = ["gnt-node", "modify", "node1", "-O", "yes"]
+        argv = ["modify", "node1", "-O", "yes"]
         parsed = parser.ParseCommandLine("gnt-node", argv, gnt_node.COMMANDS, {})
         assert parsed == constants.EXIT_FAILURE
         lines = capsys.readouterr().err.splitlines()
