@@ -72,10 +72,20 @@ class LockAttemptTimeoutStrategy:
         self._budget = locking.RunningTimeout(
             timeouts[attempt] if attempt < len(timeouts) else None, False, _time_fn
         )
+        self._only_looks = False
 
     def NextAttempt(self) -> LockAttemptTimeoutStrategy:
         """The one after this."""
+        if self._only_looks:
+            return LockAttemptTimeoutStrategy(self.attempt, self._time_fn, self._random_fn)
         return LockAttemptTimeoutStrategy(self.attempt + 1, self._time_fn, self._random_fn)
+
+    def Look(self) -> LockAttemptTimeoutStrategy:
+        """Before this one: an attempt that does not wait."""
+        look = LockAttemptTimeoutStrategy(self.attempt, self._time_fn, self._random_fn)
+        look._budget = locking.RunningTimeout(0.0, False, self._time_fn)
+        look._only_looks = True
+        return look
 
     def LimitedAttempt(self) -> LockAttemptTimeoutStrategy:
         """In place of an attempt that would block: one with the longest time-out."""

@@ -123,6 +123,11 @@ class WorkerPool:
                     self._idle.wait()
             self._Push(args, priority)
 
+    def HasTask(self, priority: int) -> bool:
+        """Is a task queued that goes before new ones of this priority, or is of it?"""
+        with self._mutex:
+            return bool(self._tasks) and self._tasks[0][0] <= priority
+
     def _CurrentWorker(self) -> BaseWorker | None:
         ident = self._rt.threads.get_ident()
         return next((worker for worker in self._workers if worker._ident == ident), None)

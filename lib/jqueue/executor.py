@@ -5,7 +5,7 @@ its unit does anything, so that after a crash at any point it is known to have r
 not run again.
 
 A job that does not get its locks in time goes back into the queue with its next time-out; its
-worker takes another one. Only after many attempts a job may block a worker, and only so many at
+worker takes another one. While jobs wait that were not tried at all, a first attempt only looks. Only after many attempts a job may block a worker, and only so many at
 once that the others can go on.
 """
 
@@ -212,7 +212,12 @@ class JobExecutor:
         queue = self._queue
         processor = mcpu.Processor(queue.context, str(job.id))
         if job.strategy is None:
+            fresh = self.PoolPriority(job)
             job.strategy = processor.NewStrategy()
+            if queue.HasOthers(fresh):
+                # One of them may have nobody in its way: a thousand that want one lock must not
+                # keep it from a worker for a second each.
+                job.strategy = job.strategy.Look()
         locking.SetOwnerLabel(f"Job {job.id}/{op.input.OP_ID}")
         callbacks = _Callbacks(queue, job, op)
         blocks = self._EnterAttempt(job)

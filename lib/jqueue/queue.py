@@ -234,6 +234,10 @@ class JobQueue:
                 self._executor, job, job.ticket, priority=self._executor.PoolPriority(job)
             )
 
+    def HasOthers(self, priority: int) -> bool:
+        """Do other jobs of this priority, or more urgent ones, wait for a worker?"""
+        return self._pool is not None and self._pool.HasTask(priority)
+
     def RegisterDependent(self, job_id: int, dependent: QueuedJob) -> bool:
         """Queue a job again when another one has ended; the mutex is held.
 

@@ -711,6 +711,31 @@ class TestLockRetries:
         for job_id in ids:
             assert WaitFinal(master, job_id) == "success"
 
+    def test_thousand_jobs_want_a_held_lock(self):
+        """LK5: with 25 workers: a job that nobody is in the way of runs at once."""
+        sim = Simulation(1, max_switches=10_000_000, preempt=0.05)
+
+        def _Run():
+            master = fake.NewMaster(sim.runtime, num_workers=constants.JOB_THREADS)
+            queue, clock = master.jobqueue, master.runtime.clock
+            holder = queue.SubmitJob([Delay(600.0, [NODE])])
+            clock.sleep(1.0)
+            waiting = [job_id for _, job_id in queue.SubmitManyJobs([[NodeDelay(0.0)]] * 1000)]
+            # At first, and in every phase of the time-outs, up to where some block.
+            for pause, limit in ((0.0, 0.5), (1.0, 0.5), (10.0, 0.5), (60.0, 2.0), (300.0, 2.0)):
+                clock.sleep(pause)
+                before = clock.monotonic()
+                assert WaitFinal(master, queue.SubmitJob([Delay()])) == "success"
+                assert clock.monotonic() - before < limit
+            assert Query(master, holder, "status") == "running"
+            assert {queue.GetJobStatus(int(job_id)) for job_id in waiting} <= {"queued", "waiting"}
+            for job_id in waiting:
+                assert WaitFinal(master, job_id) == "success"
+            assert sorted(master.rpc.executed) == [0.0] * 1000 + [600.0]
+            queue.Shutdown()
+
+        sim.Run(_Run)
+
 
 class TestShutdown:
     @Simulated()

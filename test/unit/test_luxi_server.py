@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import resource
 import socket
 import stat
 import threading
@@ -87,6 +88,17 @@ class World:
         self.ops = ops
         self.path = path
         self.connection = connection
+
+
+@pytest.fixture
+def many_files():
+    """Both ends of thousands of connections are open files of this process."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    if before[1] < 4500:
+        pytest.skip(f"a process may have {before[1]} open files here")
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.fixture
@@ -375,13 +387,13 @@ class TestWait:
 
         serve(_Work)
 
-    def test_many_clients_without_threads(self, serve):
+    def test_many_clients_without_threads(self, serve, many_files):
         """JQ3: waiting costs no thread."""
 
         async def _Work(world):
             await world.connection.Result("SubmitJob", [HELD])
             await _Running(world, "1")
-            clients = [await Connection.Open(world.path) for _ in range(200)]
+            clients = [await Connection.Open(world.path) for _ in range(2000)]
             before = threading.active_count()
             for client in clients:
                 client.Send("WaitForJobChange", ["1", ["status"], ["running"], 0, 25])

@@ -55,6 +55,16 @@ class TestTimeouts:
         now[0] = 502.0
         assert strategy.CalcRemainingTimeout() == 0.0
 
+    def test_look(self):
+        """It does not wait, and counts as none of the attempts."""
+        strategy = mcpu.LockAttemptTimeoutStrategy(0, lambda: 7.0, lambda: 1.0).Look()
+        assert strategy.attempt == 0
+        assert strategy.CalcRemainingTimeout() == 0.0
+        strategy = strategy.NextAttempt()
+        assert strategy.attempt == 0
+        assert strategy.CalcRemainingTimeout() == pytest.approx(1.05)
+        assert strategy.NextAttempt().attempt == 1
+
     def test_negative(self):
         with pytest.raises(ValueError, match="-1"):
             mcpu.LockAttemptTimeoutStrategy(-1)

@@ -135,6 +135,13 @@ class TestTasks:
         assert [i for _, i in pool.log] == [2, 4, 0, 3, 1, 5]
         pool.TerminateWorkers()
 
+    def testWhoGoesFirst(self):
+        pool = workerpool.WorkerPool("Pool", 0, workerpool.BaseWorker)
+        assert not pool.HasTask(100)
+        pool.AddTask(1, priority=5)
+        pool.AddTask(2, priority=9)
+        assert [pool.HasTask(priority) for priority in (4, 5, 6)] == [False, True, True]
+
     @Simulated
     def testArgumentsAreNeverCompared(self, sim):
         """Equal priorities are told apart by number, so arguments need no order."""
