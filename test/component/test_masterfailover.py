@@ -47,6 +47,12 @@ class Nodes:
         """Nodes with a master daemon."""
         return [i for i in ("node1", "node2", "node3") if self.Pid(i, "ganeti-masterd")]
 
+    def MakeMaster(self, node):
+        """Begin a test with this one, whatever those before have left."""
+        if self.Masters() != [node]:
+            self.Ok(node, "gnt-cluster", "masterfailover")
+        assert self.Masters() == [node]
+
     def Client(self, node):
         address = self.cluster.Root(node) / "var/run/ganeti/socket/ganeti-master"
         self._clients.append(luxi.Client(str(address)))
@@ -144,6 +150,7 @@ class TestInterrupted:
 
     def test_daemons_do_not_start(self, nodes):
         """The last step fails: the node is the master already, and its master daemon is down."""
+        nodes.MakeMaster("node1")
         socket = nodes.cluster.Root("node2") / "var/run/ganeti/socket/ganeti-master"
         socket.mkdir(parents=True)
         try:
@@ -158,14 +165,14 @@ class TestInterrupted:
         assert nodes.Masters() == ["node2"]
         result = nodes.Run("node2", "gnt-cluster", "masterfailover")
         assert "is the master already" in result.err
-        nodes.Ok("node1", "gnt-cluster", "masterfailover")
 
     @pytest.mark.parametrize("line", ["Stopping", "Telling", "Starting"])
     def test_killed(self, nodes, line):
         """After it has said that it does this."""
+        new = "node1" if nodes.Masters() == ["node2"] else "node2"
         env = dict(nodes.cluster.env)
-        env["GANETI_ROOTDIR"] = str(nodes.cluster.Root("node2"))
-        env["GANETI_HOSTNAME"] = NODE2
+        env["GANETI_ROOTDIR"] = str(nodes.cluster.Root(new))
+        env["GANETI_HOSTNAME"] = f"{new}.example.com"
         with subprocess.Popen(
             ["gnt-cluster", "masterfailover"],
             env=env,
@@ -179,18 +186,18 @@ class TestInterrupted:
                     run.send_signal(signal.SIGKILL)
                     break
         assert run.returncode == -signal.SIGKILL
-        result = nodes.Run("node2", "gnt-cluster", "masterfailover")
+        result = nodes.Run(new, "gnt-cluster", "masterfailover")
         # What was asked of the node daemon before may have been done meanwhile.
         assert result.code == 0 or "is the master already" in result.err
-        WaitFor(lambda: nodes.Masters() == ["node2"], what="the new master")
-        nodes.Ok("node2", "gnt-cluster", "info")
-        nodes.Ok("node1", "gnt-cluster", "masterfailover")
+        WaitFor(lambda: nodes.Masters() == [new], what="the new master")
+        nodes.Ok(new, "gnt-cluster", "info")
 
 
 class TestDeadMaster:
     """JQ1, JQ5: the master dies with jobs; its candidate goes on with them."""
 
     def test_all(self, nodes):
+        nodes.MakeMaster("node1")
         client = nodes.Client("node1")
         done = client.SubmitJob(_Tag("done"))
         WaitFor(lambda: client.QueryJobs([done], ["status"]) == [["success"]])
@@ -224,14 +231,13 @@ class TestDeadMaster:
         WaitFor(lambda: nodes.Named("node1") == NODE2, what="the news on the old master")
         WaitFor(lambda: nodes.Serial("node1") == nodes.Serial("node2"))
         nodes.cluster.Vcluster("start", "node1")
-        nodes.Ok("node1", "gnt-cluster", "masterfailover")
 
 
 class TestOldCopy:
     """A candidate that was down while things were changed."""
 
     def test_refused_and_forced(self, nodes):
-        assert nodes.Masters() == ["node1"]
+        nodes.MakeMaster("node1")
         nodes.Kill("node2")
         nodes.Ok("node1", "gnt-cluster", "add-tags", "precious")
         nodes.Ok("node1", "gnt-node", "add-tags", NODE3, "gold")
@@ -256,14 +262,13 @@ class TestOldCopy:
         WaitFor(lambda: nodes.Serial("node1") == nodes.Serial("node2"))
         assert "precious" not in nodes.cluster.Config("node1")["cluster"]["tags"]
         nodes.cluster.Vcluster("start", "node1")
-        nodes.Ok("node1", "gnt-cluster", "masterfailover")
 
 
 class TestCutOff:
     """The old master runs on where nobody hears of it, and comes back."""
 
     def test_it_changes_nothing_and_ends(self, nodes):
-        assert nodes.Masters() == ["node1"]
+        nodes.MakeMaster("node1")
         client = nodes.Client("node1")
         # A stopped process is one that the network does not reach.
         frozen = [nodes.Pid("node1", f"ganeti-{name}") for name in ("masterd", "noded")]
