@@ -292,6 +292,33 @@ class TestSerials:
             assert mine.uuid
 
 
+class TestTakeOver:
+    """The new master counts on from above what other nodes may have."""
+
+    def test_serials(self, cfg, rt):
+        before = _Stored(rt)
+        cfg.TakeOver(_NODE2, 500, 300)
+        after = _Stored(rt)
+        assert (after["serial_no"], after["cluster"]["serial_no"]) == (501, 301)
+        assert after["cluster"]["master_node"] == _NODE2
+        assert after["nodes"] == before["nodes"]
+        cluster = cfg.GetClusterInfo()
+        cluster.AddTag("later")
+        cfg.Update(cluster)
+        assert (_Stored(rt)["serial_no"], cluster.serial_no) == (502, 302)
+
+    def test_nothing_is_skipped_without_need(self, cfg, rt):
+        before = _Stored(rt)["serial_no"]
+        cfg.TakeOver(_NODE2, before, 1)
+        assert _Stored(rt)["serial_no"] == before + 1
+
+    def test_unknown_node(self, cfg, rt):
+        before = _Stored(rt)
+        with pytest.raises(errors.ConfigurationError, match="nosuch"):
+            cfg.TakeOver("nosuch", 500, 300)
+        assert _Stored(rt) == before
+
+
 class TestUpdate:
     def _Objects(self, cfg):
         fake.AddInstance(cfg, _INST, _NODE1)
