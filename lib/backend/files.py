@@ -101,9 +101,9 @@ def UploadFile(
     with _CONFIG_TURN if path == pathutils.CLUSTER_CONF_FILE else contextlib.nullcontext():
         if path == pathutils.CLUSTER_CONF_FILE:
             _RefuseOlderConfig(content)
-        io.WriteFile(
+        _WriteFile(
             path,
-            data=content,
+            content,
             mode=mode & 0o7777,
             uid=owner,
             gid=group,
@@ -135,7 +135,14 @@ def UpdateConfig(
             Fail(f"{path} is not the configuration {base} that was changed")
         _RefuseOlderConfig(content)
         st = os.stat(path)
-        io.WriteFile(path, data=content, mode=st.st_mode & 0o7777, uid=st.st_uid, gid=st.st_gid)
+        _WriteFile(path, content, mode=st.st_mode & 0o7777, uid=st.st_uid, gid=st.st_gid)
+
+
+def _WriteFile(path: str, content: bytes, **values: Any) -> None:
+    try:
+        io.WriteFile(path, data=content, **values)
+    except OSError as err:
+        Fail(f"Can't write {path}: {err.strerror or err}")
 
 
 def _RefuseOlderConfig(content: bytes) -> None:

@@ -146,11 +146,10 @@ def DemoteFromMC(
     if RunDaemonUtil("check", rt, args=[constants.MASTERD]) is None:
         Fail("The master daemon runs on this node, which should not be the master: not demoted")
     try:
-        if rt.files.exists(pathutils.CLUSTER_CONF_FILE):
-            io.CreateBackup(pathutils.CLUSTER_CONF_FILE)
+        # Takes no room: a full disk must not keep an old configuration in use.
+        io.MoveToBackup(pathutils.CLUSTER_CONF_FILE)
     except OSError as err:
-        Fail(f"Can't back up the cluster configuration: {err}", exc_info=True)
-    io.RemoveFile(pathutils.CLUSTER_CONF_FILE)
+        Fail(f"Can't make a backup of {pathutils.CLUSTER_CONF_FILE}: {err}", exc_info=True)
 
 
 def RunDaemonUtil(

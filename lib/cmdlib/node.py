@@ -395,7 +395,12 @@ def _Demote(lu: base.LogicalUnit, name: str) -> None:
     """Let a node that is no master candidate drop its copy of the configuration."""
     result = lu.rpc.call_node_demote_from_mc(name)
     if result.fail_msg:
-        lu.LogWarning("Node %s could not drop its configuration: %s", name, result.fail_msg)
+        lu.LogWarning(
+            "Node %s could not drop its configuration: %s",
+            name,
+            result.fail_msg,
+            hint=f"When it can: gnt-node modify -C no {name}",
+        )
 
 
 @dataclass(frozen=True)

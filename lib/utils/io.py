@@ -251,16 +251,46 @@ def CreateBackup(file_name: str) -> str:
     if not os.path.isfile(file_name):
         raise errors.ProgrammerError(f"Can't make a backup of '{file_name}': not a regular file")
     dir_name, base_name = os.path.split(file_name)
-    prefix = f"{base_name}.backup-{TimestampForFilename()}."
     with open(file_name, "rb") as source:
-        fd, backup_name = _MakeTemporary(dir_name, prefix)
-        with open(fd, "wb") as target:
-            while chunk := source.read(_READ_CHUNK):
-                target.write(chunk)
-            target.flush()
-            os.fsync(target.fileno())
+        fd, backup_name = _MakeTemporary(dir_name, _BackupPrefix(base_name))
+        try:
+            with open(fd, "wb") as target:
+                while chunk := source.read(_READ_CHUNK):
+                    target.write(chunk)
+                target.flush()
+                os.fsync(target.fileno())
+        except OSError:
+            RemoveFile(backup_name)
+            raise
     SyncDirectory(dir_name or ".")
     return backup_name
+
+
+def MoveToBackup(file_name: str) -> str | None:
+    """Give a file the name that L{CreateBackup} would give its copy: also if the disk is full.
+
+    Returns: its new path; None if there is no such file.
+    """
+    # Imported here for what it brings along.
+    import secrets
+
+    dir_name, base_name = os.path.split(file_name)
+    while True:
+        backup_name = os.path.join(dir_name, _BackupPrefix(base_name) + secrets.token_hex(4))
+        try:
+            # Takes nobody's place, which a rename would.
+            os.link(file_name, backup_name)
+        except FileExistsError:
+            continue
+        except FileNotFoundError:
+            return None
+        os.unlink(file_name)
+        SyncDirectory(dir_name or ".")
+        return backup_name
+
+
+def _BackupPrefix(base_name: str) -> str:
+    return f"{base_name}.backup-{TimestampForFilename()}."
 
 
 def TimestampForFilename(now: float | None = None) -> str:

@@ -1,6 +1,7 @@
 """The node as a whole: master role, joining and leaving, facts, verification, scripts."""
 
 import dataclasses
+import errno
 import os
 import shutil
 import threading
@@ -205,6 +206,19 @@ class TestDemote:
         from ganeti import runtime
 
         master.DemoteFromMC(runtime.Runtime(**{**vars(runtime.DEFAULT), "processes": processes}))
+        (name,) = self._Files()
+        assert name.startswith("config.data.backup-")
+
+    def test_disk_is_full(self, rt, monkeypatch):
+        """An old configuration is not kept in use for want of room for its backup."""
+        self._SetMaster("node2.example.com")
+        rt.processes.Answer("*check ganeti-masterd", code=1)
+
+        def Fail(fd, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "write", Fail)
+        master.DemoteFromMC(rt)
         (name,) = self._Files()
         assert name.startswith("config.data.backup-")
 

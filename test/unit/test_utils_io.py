@@ -1,5 +1,6 @@
 """Files and directories, on a real file system in a temporary directory."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -293,6 +294,31 @@ class TestRemovingAndMaking:
         for path in (tmp_path, tmp_path / "missing"):
             with pytest.raises(errors.ProgrammerError):
                 io.CreateBackup(str(path))
+
+    def testBackupOnAFullDisk(self, tmp_path, monkeypatch):
+        """No half a copy is left."""
+        path = tmp_path / "file"
+        path.write_bytes(b"abc")
+
+        def Fail(fd):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", Fail)
+        with pytest.raises(OSError, match="No space"):
+            io.CreateBackup(str(path))
+        assert os.listdir(tmp_path) == ["file"]
+
+    def testMoveToBackup(self, tmp_path):
+        path = tmp_path / "file"
+        assert io.MoveToBackup(str(path)) is None
+        found = []
+        for content in (b"abc", b"def"):
+            path.write_bytes(content)
+            found.append(io.MoveToBackup(str(path)))
+            assert found[-1].startswith(f"{path}.backup-")
+            assert io.ReadBinary(found[-1]) == content
+            assert not path.exists()
+        assert len(set(found)) == 2
 
     def testBackupMode(self, tmp_path):
         path = tmp_path / "file"
