@@ -23,6 +23,7 @@ MODULES: Final = (
     "query",
     "node",
     "node_query",
+    "node_roles",
     "node_storage",
     "os",
     "tags",

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from ganeti import errors, locking, objects, opcodes, pathutils
-from ganeti.cmdlib import fake, node
+from ganeti import errors, locking, objects, opcodes, pathutils, rpc
+from ganeti.cmdlib import fake, node_roles
 from ganeti.config import fake as config_fake
 
 NODE1, NODE2, NODE3 = (config_fake.NodeName(number) for number in (1, 2, 3))
@@ -54,7 +54,7 @@ def NewRole(letter, **request):
     obj = objects.Node(name=NODE2, **{flags[letter]: True} if letter != "R" else {})
     room = request.pop("room", True)
     values = {"master_candidate": None, "offline": None, "drained": None, **request}
-    change = node.ComputeRoleChange(obj, room=room, **values)
+    change = node_roles.ComputeRoleChange(obj, room=room, **values)
     obj = objects.Node(
         name=NODE2,
         master_candidate=change.master_candidate,
@@ -326,6 +326,67 @@ class TestAdd:
             errors.ECODE_INVAL,
             "no secondary IP",
         )
+
+    def test_secondary_addresses(self, world, hosts, monkeypatch):
+        """In a cluster whose nodes have them, each needs its own, and has to have it."""
+        for number in (1, 2, 3):
+            obj = world.cfg.GetNodeInfo(config_fake.NodeName(number))
+            obj.secondary_ip = f"198.51.100.{number}"
+            world.cfg.Update(obj, None)
+        pings = []
+
+        def Ping(target, port, source=None, **kwargs):
+            pings.append((target, source))
+            return True
+
+        monkeypatch.setattr("ganeti.utils.net.TcpPing", Ping)
+
+        def Add(secondary_ip=None, name="node4.example.com", readd=False):
+            return opcodes.OpNodeAdd(node_name=name, secondary_ip=secondary_ip, readd=readd)
+
+        Refused(world, Add(), errors.ECODE_INVAL, "--secondary-ip")
+        Refused(world, Add("192.0.2.4"), errors.ECODE_INVAL, "--secondary-ip")
+        Refused(world, Add("198.51.100.3"), errors.ECODE_NOTUNIQUE, NODE3)
+        Refused(world, Add("192.0.2.3"), errors.ECODE_NOTUNIQUE, NODE3)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                world.rpc,
+                "call_node_has_ip_address",
+                lambda node, _: rpc.RpcResult([True, False], call="has_ip", node=node),
+            )
+            with pytest.raises(errors.OpExecError, match=r"198\.51\.100\.4"):
+                world.Run(Add("198.51.100.4"))
+        assert "node4.example.com" not in world.cfg.GetNodeList()
+        assert world.rpc.nodes["node4.example.com"].left
+        pings.clear()
+        world.Run(Add("198.51.100.4"))
+        # The second way is tried from the master's address on it.
+        assert pings == [("192.0.2.4", None), ("198.51.100.4", "198.51.100.1")]
+        assert world.cfg.GetNodeInfo("node4.example.com").secondary_ip == "198.51.100.4"
+        # Set up again, it keeps its own.
+        world.Run(Add(name=NODE3, readd=True))
+        assert world.cfg.GetNodeInfo(NODE3).secondary_ip == "198.51.100.3"
+        op = Add("198.51.100.9", name=NODE3, readd=True)
+        Refused(world, op, errors.ECODE_INVAL, "198.51.100.3")
+
+    def test_new_primary_address(self, world, hosts):
+        """Set up again with another address that its name has now."""
+        with open(pathutils.ETC_HOSTS, "w") as fobj:
+            fobj.write("192.0.2.33\tnode3.example.com\n")
+        # As the command gives what is known of it, or nobody at all.
+        for given in ("192.0.2.3", None):
+            op = opcodes.OpNodeAdd(node_name=NODE3, readd=True, secondary_ip=given)
+            world.rpc.Fail("node_verify", "no way")
+            with pytest.raises(errors.OpExecError, match="no way"):
+                world.Run(op)
+            obj = world.cfg.GetNodeInfo(NODE3)
+            assert (obj.primary_ip, obj.secondary_ip) == ("192.0.2.3", "192.0.2.3")
+        world.rpc.Heal()
+        world.Run(opcodes.OpNodeAdd(node_name=NODE3, readd=True, secondary_ip="192.0.2.3"))
+        obj = world.cfg.GetNodeInfo(NODE3)
+        assert (obj.primary_ip, obj.secondary_ip) == ("192.0.2.33", "192.0.2.33")
+        targets = world.master.jobqueue._replicator.GetTargets()
+        assert targets[NODE3] == "192.0.2.33"
 
     def test_silent_node(self, world, hosts, monkeypatch):
         monkeypatch.setattr("ganeti.utils.net.TcpPing", lambda *args, **kwargs: False)
