@@ -936,6 +936,17 @@ class TestDaemon:
         with pytest.raises(AssertionError, match="Too many arguments"):
             own("surplus").Start()
 
+    def test_certificate_is_replaced(self, own, call, other_pem):
+        """It goes on with the one that it has until it is started again."""
+        daemon = own().Start()
+        daemon.cert.unlink()
+        assert call("version").fail_msg is None
+        daemon.cert.write_text(other_pem)
+        assert call("version").fail_msg is None
+        daemon.Stop()
+        daemon.Start()
+        assert "another certificate" in call("version").fail_msg
+
     def test_memory_is_locked(self, own):
         """NA1: by default all of it, and that of threads to come."""
         daemon = own().Start()
