@@ -5,8 +5,9 @@ its unit does anything, so that after a crash at any point it is known to have r
 not run again.
 
 A job that does not get its locks in time goes back into the queue with its next time-out; its
-worker takes another one. While jobs wait that were not tried at all, a first attempt only looks. Only after many attempts a job may block a worker, and only so many at
-once that the others can go on.
+worker takes another one. While jobs wait that were not tried at all, a first attempt only looks.
+Only after many attempts a job may block a worker, and only so many at once that the others can go
+on.
 """
 
 from __future__ import annotations

@@ -6,13 +6,11 @@ ends what takes longer, and the master waits that long for the node's answer.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from typing import Final
 
 from .. import constants, pathutils
-from . import io
 
 #: Variable that tells a script, and its node, how many seconds it may take.
 VARIABLE: Final = "GANETI_HOOKS_TIMEOUT"
@@ -33,19 +31,26 @@ def ParseTimeout(text: str) -> int:
     return value
 
 
+def _Warn(problem: str) -> None:
+    # Late: the table of node calls needs this module, and a listing the table.
+    import logging
+
+    logging.warning("%s; using %s s", problem, constants.HOOKS_TIMEOUT)
+
+
 def ReadTimeout(path: str = pathutils.HOOKS_TIMEOUT_FILE) -> int:
     """Seconds that a script may take, as the administrator of the master wants it.
 
     What can't be used is logged, and the default counts.
     """
+    from . import io
+
     try:
         return ParseTimeout(io.ReadFile(path))
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as err:
-        logging.warning(
-            "Time-out of hook scripts in %s: %s; using %s s", path, err, constants.HOOKS_TIMEOUT
-        )
+        _Warn(f"Time-out of hook scripts in {path}: {err}")
     return constants.HOOKS_TIMEOUT
 
 
@@ -59,7 +64,7 @@ def GetTimeout(env: Mapping[str, str]) -> int:
     except KeyError:
         pass
     except ValueError as err:
-        logging.warning("%s %s; using %s s", VARIABLE, err, constants.HOOKS_TIMEOUT)
+        _Warn(f"{VARIABLE} {err}")
     return constants.HOOKS_TIMEOUT
 
 

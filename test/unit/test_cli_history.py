@@ -115,9 +115,7 @@ class TestList:
         assert "(file written again)" in empty.Run()[1]
         assert "without a change of an object" in empty.Show(2)
 
-    @pytest.mark.parametrize(
-        ("serial", "missing"), [(2, "change 2 is"), (4, "changes 2 to 4 are")]
-    )
+    @pytest.mark.parametrize(("serial", "missing"), [(2, "change 2 is"), (4, "changes 2 to 4 are")])
     def test_missing_changes(self, empty, serial, missing):
         document = json.loads(empty.rt.files.read(pathutils.CLUSTER_CONF_FILE))
         document["serial_no"] = serial

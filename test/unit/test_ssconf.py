@@ -155,7 +155,9 @@ class TestVersion:
     def test_deposed_master(self, store):
         """It went on changing things, later than its successor took over."""
         self._Write(store, 7, 100.0, "node1")
-        with pytest.raises(errors.ConfigurationError, match="node1 is the master .* node2, .*not any more"):
+        with pytest.raises(
+            errors.ConfigurationError, match="node1 is the master .* node2, .*not any more"
+        ):
             self._Write(store, 6, 110.0, "node2")
         assert store.GetMasterNode() == "node1"
 
