@@ -1,8 +1,7 @@
 """Bringing a cluster up, preparing new nodes, tearing the cluster down.
 
-This code runs in the client, before there is a master daemon or after it has gone. The way to
-another host is an L{ssh} runner: SSH for real nodes, a local process for those of a virtual
-cluster; nothing here knows which.
+This code runs in the client, before there is a master daemon or after it has gone. The way to a
+host that is to become a node is L{firstcontact}, for those of a virtual cluster a local process.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from . import (
     config,
     constants,
     errors,
+    firstcontact,
     hvparams,
     objects,
     pathutils,
@@ -608,18 +609,38 @@ def _WriteConfiguration(ip: InitParams, place: _Place, host_key: str, rt: runtim
 # Nodes
 
 
+@contextmanager
+def _FirstContact(
+    cluster_name: str, node: str, ssh_key_check: bool, user: firstcontact.User
+) -> Iterator[Callable[[str, str], process.RunResult]]:
+    """Connect to a host that is no node yet.
+
+    @return: runs a shell command there, from (command, standard input)
+    """
+    if pathutils.IsVirtual():
+        runner = ssh.GetRunner(cluster_name)
+        yield lambda command, text: runner.Run(node, constants.GANETI_RUNAS, command, input=text)
+        return
+    target = firstcontact.Target(node, net.GetHostInfo(node).ip)
+    with firstcontact.Connect(target, user, ssh_key_check) as host:
+        yield host.Run
+
+
 def SetupNodeDaemon(
     cluster_name: str,
     node: str,
     ssh_key_check: bool = True,
+    user: firstcontact.User = firstcontact.NOBODY,
     rt: runtime.Runtime = runtime.DEFAULT,
 ) -> None:
     """Bring the cluster's secrets to a host and start its node daemon.
 
-    The host must have this suite installed at the same place; its root password may be asked for.
+    The host must have this suite installed at the same place. If its daemon does not answer, it
+    keeps nothing, unless it was a node before.
 
     @param ssh_key_check: a host key that root of this host knows is right, another one than that
         is refused, and the user is asked about one of an unknown host; False = accept any
+    @param user: who is asked, also for a password if none of root's keys is accepted
     @raise errors.OpExecError: the host can not be reached, refuses, or its daemon does not answer
     """
     from .tools import node_setup
@@ -630,43 +651,40 @@ def SetupNodeDaemon(
         "protocol": constants.PROTOCOL_VERSION,
         "files": {name: _ReadSecret(path, rt) for name, path in sorted(node_setup.FILES.items())},
     }
-    runner = ssh.GetRunner(cluster_name)
-    result = runner.Run(
-        node,
-        constants.GANETI_RUNAS,
-        pathutils.NODE_SETUP,
-        batch=False,
-        ask_key=ssh_key_check,
-        use_cluster_key=False,
-        strict_host_check=ssh_key_check,
-        admins_known_hosts=ssh_key_check,
-        # What goes wrong is told by the SSH client alone.
-        quiet=False,
-        input=serializer.Dump(request),
-    )
-    if result.failed:
-        raise errors.OpExecError(DescribeSetupFailure(node, result))
-    WaitForNodeDaemon(node, rt=rt)
+    with _FirstContact(cluster_name, node, ssh_key_check, user) as run_fn:
+        result = run_fn(pathutils.NODE_SETUP, serializer.Dump(request))
+        if result.failed:
+            raise errors.OpExecError(DescribeSetupFailure(node, result))
+        try:
+            WaitForNodeDaemon(node, rt=rt)
+        except errors.OpExecError as err:
+            # Nobody could take it back by a call to the daemon.
+            raise errors.OpExecError(f"{err}; {_TakeBack(run_fn, node)}") from err
+
+
+def _TakeBack(run_fn: Callable[[str, str], process.RunResult], node: str) -> str:
+    """Take back what the set-up of a node did, over the same connection; the outcome in words."""
+    from .tools import node_setup
+
+    try:
+        result = run_fn(f"{pathutils.NODE_SETUP} {node_setup.UNDO}", "")
+    except errors.OpExecError as err:
+        problem = str(err)
+    else:
+        if not result.failed:
+            return f"{node} keeps nothing of the set-up, unless it was a node before"
+        problem = result.output.strip() or result.fail_reason
+    return f"what {node} got could not be taken back ({problem}): {_REMAINS}"
 
 
 #: What a shell exits with if it can not run or find a program.
 _NO_PROGRAM = (126, 127)
+_REMAINS = f"make sure that it runs no node daemon and has no {pathutils.NODED_CERT_FILE}"
 
 
 def DescribeSetupFailure(node: str, result: process.RunResult) -> str:
     """Say why a host could not be set up as a node; pure."""
-    lines = result.output.splitlines()
-    # Nothing was added anywhere, and the user has just agreed to it.
-    output = "\n".join(line for line in lines if "Warning: Permanently added" not in line).strip()
-    output = output or result.fail_reason
-    if result.exit_code == ssh.SSH_FAILED:
-        text = f"No way to {node} by SSH as {constants.GANETI_RUNAS}: {output}"
-        if "IDENTIFICATION HAS CHANGED" in output:
-            text += (
-                f"\nIf you know why (was the host installed anew?): ssh-keygen -R {node}, then try"
-                " again"
-            )
-        return text
+    output = result.output.strip() or result.fail_reason
     if result.exit_code in _NO_PROGRAM:
         return (
             f"Could not set up {node}: {output}; is the suite installed there, at the same place"
@@ -702,10 +720,7 @@ def UndoNodeSetup(node: str, address: str, rt: runtime.Runtime = runtime.DEFAULT
             time_fn=rt.clock.monotonic,
         )
     except retry.RetryTimeout as err:
-        return (
-            f"Could not take back what {node} got ({err}); make sure that it runs no node daemon"
-            f" and has no {pathutils.NODED_CERT_FILE}"
-        )
+        return f"Could not take back what {node} got ({err}); {_REMAINS}"
     return None
 
 

@@ -44,19 +44,15 @@ class SshRunner:
         private_key: str | None = None,
         quiet: bool = True,
         connect_timeout: int | None = None,
-        admins_known_hosts: bool = False,
     ) -> list[str]:
         if batch and ask_key:
             raise errors.ProgrammerError("SSH can't ask about host keys in batch mode")
-        known_hosts = [pathutils.SSH_KNOWN_HOSTS_FILE]
-        if admins_known_hosts:
-            known_hosts += _AdminsKnownHosts()
         options = [
             "-oEscapeChar=none",
             "-oHashKnownHosts=no",
             # Files that are only read. Nothing is written down: the keys of a host that becomes a
             # node are replaced.
-            f"-oGlobalKnownHostsFile={' '.join(known_hosts)}",
+            f"-oGlobalKnownHostsFile={pathutils.SSH_KNOWN_HOSTS_FILE}",
             "-oUserKnownHostsFile=/dev/null",
             "-oCheckHostIp=no",
         ]
@@ -92,7 +88,6 @@ class SshRunner:
         private_key: str | None = None,
         quiet: bool = True,
         connect_timeout: int | None = None,
-        admins_known_hosts: bool = False,
     ) -> list[str]:
         """Arguments that run a shell command on a host.
 
@@ -107,8 +102,6 @@ class SshRunner:
           - quiet: no warnings of the SSH client; with a time-out still its errors
           - connect_timeout: seconds; default is that of the SSH client, which then never notices
             either that the host has gone silent later on
-          - admins_known_hosts: believe the host keys that this host and its root know, too: one
-            of them needs no question, and another one than them is refused
 
         Raises: ProgrammerError for batch with ask_key.
         """
@@ -120,7 +113,6 @@ class SshRunner:
             private_key,
             quiet,
             connect_timeout,
-            admins_known_hosts,
         )
         terminal = ["-t", "-t"] if tty else []
         return ["ssh", *options, *terminal, f"{user}@{hostname}", command]
@@ -139,7 +131,6 @@ class SshRunner:
         quiet: bool = True,
         input: str | None = None,  # noqa: A002
         timeout: float | None = None,
-        admins_known_hosts: bool = False,
     ) -> process.RunResult:
         """Run a shell command on a host; see BuildCmd.
 
@@ -159,7 +150,6 @@ class SshRunner:
             private_key=private_key,
             quiet=quiet,
             connect_timeout=_CONNECT_TIMEOUT,
-            admins_known_hosts=admins_known_hosts,
         )
         return process.RunCmd(argv, input=input, timeout=timeout, interactive=not batch)
 
@@ -200,16 +190,6 @@ class SshRunner:
         return CheckHostnameResult(node, result)
 
 
-def _AdminsKnownHosts() -> list[str]:
-    """Files with the host keys that the administrator knows; missing ones do no harm."""
-    home = io.GetHomeDir(constants.GANETI_RUNAS)
-    files = [os.path.join(pathutils.SSH_CONFIG_DIR, "ssh_known_hosts")]
-    # White space would be the end of the name.
-    if home and not set(home) & set(" \t\"'"):
-        files.append(os.path.join(home, ".ssh", "known_hosts"))
-    return files
-
-
 def CheckHostnameResult(node: str, result: process.RunResult) -> tuple[bool, str | None]:
     """Judge the answer of a node that was asked for its name; pure."""
     if result.failed:
@@ -243,7 +223,6 @@ class VirtualRunner(SshRunner):
         private_key: str | None = None,
         quiet: bool = True,
         connect_timeout: int | None = None,
-        admins_known_hosts: bool = False,
     ) -> list[str]:
         """Arguments that run a shell command as the given node; most options mean nothing here.
 

@@ -127,6 +127,39 @@ def Confirm(text: str, terminal: TextIO | None = None) -> bool:
     return bool(AskUser(text, terminal=terminal))
 
 
+def AskPassword(prompt: str) -> str | None:
+    """Ask for a password on the terminal, which does not show it.
+
+    @return: None without a terminal, and for an empty answer or none
+    """
+    terminal = OpenTerminal()
+    if terminal is None:
+        return None
+    terminal.close()
+    import getpass
+
+    try:
+        return getpass.getpass(prompt) or None
+    except EOFError:
+        return None
+
+
+class User:
+    """The user at the terminal, for what asks only if there is one."""
+
+    def Confirm(self, question: str) -> bool | None:
+        """Yes or no; None without a terminal."""
+        terminal = OpenTerminal()
+        if terminal is None:
+            return None
+        with terminal:
+            return Confirm(question, terminal)
+
+    def AskPassword(self, prompt: str) -> str | None:
+        """As the function."""
+        return AskPassword(prompt)
+
+
 def ConfirmOperation(
     names: Sequence[str],
     operation: str,

@@ -148,7 +148,10 @@ def AddNode(opts: Any, args: list[str]) -> int:
     rpc.Init()
     try:
         bootstrap.SetupNodeDaemon(
-            cl.QueryConfigValues(["cluster_name"])[0], name, ssh_key_check=opts.ssh_key_check
+            cl.QueryConfigValues(["cluster_name"])[0],
+            name,
+            ssh_key_check=opts.ssh_key_check,
+            user=console.User(),
         )
         try:
             jobs.SubmitOrSend(NewOp(), opts, cl)

@@ -7,6 +7,8 @@ One JSON document comes on standard input, so that no secret is ever on a comman
 
 The files are written to the data directory, readable by root alone from their first byte; then the
 daemons of a node are started. Everything is checked before anything is written.
+
+With the one argument C{--undo} it takes that back, unless this machine has become a node.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ FILES = {
     "rapi.pem": pathutils.RAPI_CERT_FILE,
     "hmac.key": pathutils.CONFD_HMAC_KEY,
 }
+
+#: The argument that takes back a set-up.
+UNDO = "--undo"
 
 _DAEMONS = ("ganeti-noded", "ganeti-confd")
 
@@ -113,6 +118,21 @@ def SetupNode(request: object, rt: runtime.Runtime = runtime.DEFAULT) -> None:
         undo.Commit()
 
 
+def UndoSetup(rt: runtime.Runtime = runtime.DEFAULT) -> None:
+    """Stop the daemons and remove the secrets of a machine that did not become a node.
+
+    @raise errors.OpExecError: a daemon does not stop; then the files are gone all the same
+    """
+    if _OwnCluster(rt) is not None:
+        return
+    failed = [name for name in reversed(_DAEMONS) if _DaemonUtil("stop", name).failed]
+    for path in FILES.values():
+        if rt.files.exists(path):
+            rt.files.remove(path)
+    if failed:
+        raise errors.OpExecError(f"Could not stop {' and '.join(failed)}")
+
+
 def _DaemonUtil(action: str, name: str) -> process.RunResult:
     return process.RunCmd([pathutils.DAEMON_UTIL, action, name])
 
@@ -120,6 +140,9 @@ def _DaemonUtil(action: str, name: str) -> process.RunResult:
 def Main() -> int:
     """Read the request from standard input; exit status 0 or, with the reason on stderr, 1."""
     try:
+        if sys.argv[1:] == [UNDO]:
+            UndoSetup()
+            return constants.EXIT_SUCCESS
         SetupNode(serializer.Load(sys.stdin.read()))
     except ValueError as err:
         print(f"The request is no JSON document: {err}", file=sys.stderr)

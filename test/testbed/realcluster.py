@@ -135,12 +135,12 @@ class RealCluster:
 
 
 def AnswerSsh(terminal, known=False, password=layout.PASSWORD):
-    """Do what the SSH client asks for at a first contact."""
+    """Answer what is asked at a first contact."""
     if not known:
         terminal.Expect(r"authenticity of host '\S+")
-        terminal.Expect(r"key fingerprint is SHA256:\S+")
-        terminal.Expect(r"\(yes/no")
-        terminal.Type("yes")
+        terminal.Expect(r"Its key: ED25519 SHA256:\S+")
+        terminal.Expect(r"y/\[n\]")
+        terminal.Type("y")
     if password is not None:
         terminal.Expect("password: ")
         terminal.Type(password)

@@ -177,17 +177,22 @@ class TestNodeSetup:
 
 
 class FakeRunner:
-    """A way to a new node on which everything succeeds."""
+    """A way to a new node on which everything succeeds but, maybe, taking it back."""
 
     def __init__(self, *_):
         self.requests = []
+        self.undone = 0
+        self.undo_result = process.RunResult("undo", 0)
 
     def Run(self, hostname, user, command, input=None, **kwargs):
+        if command.endswith(f" {node_setup.UNDO}"):
+            self.undone += 1
+            return self.undo_result
         request = serializer.Load(input)
         self.requests.append(request)
         # What the node makes of it.
         node_setup.CheckRequest(request, hostname, None)
-        return type("Result", (), {"failed": False})
+        return process.RunResult("node-setup", 0)
 
 
 class TestSetupNodeDaemon:
@@ -218,6 +223,34 @@ class TestSetupNodeDaemon:
             bootstrap.SetupNodeDaemon("cluster.example.com", NODE, rt=rt)
         assert runner.requests == []
 
+    def test_right(self, rt, runner):
+        bootstrap.SetupNodeDaemon("cluster.example.com", NODE, rt=rt)
+        assert runner.undone == 0
+
+    @pytest.mark.parametrize(
+        ("result", "text"),
+        [
+            (process.RunResult("undo", 0), f"{NODE} keeps nothing of the set-up"),
+            (
+                process.RunResult("undo", 1, stderr="no\n"),
+                "could not be taken back (no): make sure",
+            ),
+        ],
+    )
+    def test_daemon_does_not_answer(self, rt, runner, monkeypatch, result, text):
+        """Behind a firewall: what nobody could take back by a call goes the way it came."""
+
+        def Fail(*_, **__):
+            raise errors.OpExecError("did not answer")
+
+        monkeypatch.setattr(bootstrap, "WaitForNodeDaemon", Fail)
+        runner.undo_result = result
+        with pytest.raises(errors.OpExecError) as caught:
+            bootstrap.SetupNodeDaemon("cluster.example.com", NODE, rt=rt)
+        assert str(caught.value).startswith("did not answer; ")
+        assert text in str(caught.value)
+        assert runner.undone == 1
+
 
 class TestDescribeSetupFailure:
     """gnt-node add says why a host could not be set up, and what to do."""
@@ -226,25 +259,13 @@ class TestDescribeSetupFailure:
         ("code", "stderr", "expected"),
         [
             (
-                255,
-                "Warning: Permanently added 'n' (ED25519) to the list of known hosts.\r\n"
-                "root@n: Permission denied (publickey,password).\r\n",
-                "No way to n by SSH as root: root@n: Permission denied (publickey,password).",
-            ),
-            (255, "", "No way to n by SSH as root: exited with exit code 255"),
-            (
-                255,
-                "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n",
-                "No way to n by SSH as root: @ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n"
-                "If you know why (was the host installed anew?): ssh-keygen -R n, then try again",
-            ),
-            (
                 127,
                 "sh: 1: /x/node-setup: not found\n",
                 "Could not set up n: sh: 1: /x/node-setup: not found; is the suite installed there,"
                 " at the same place as here?",
             ),
             (1, "This host is no good\n", "Could not set up n: This host is no good"),
+            (3, "", "Could not set up n: exited with exit code 3"),
         ],
     )
     def test_texts(self, code, stderr, expected):

@@ -878,7 +878,7 @@ class TestNodeAdd:
         monkeypatch.setattr(
             bootstrap,
             "SetupNodeDaemon",
-            lambda cluster, node, ssh_key_check: steps.append((cluster, node, ssh_key_check)),
+            lambda cluster, node, ssh_key_check, user: steps.append((cluster, node, ssh_key_check)),
         )
         from ganeti.utils import net
 

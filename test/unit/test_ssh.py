@@ -61,17 +61,6 @@ class TestBuildCmd:
         with pytest.raises(errors.ProgrammerError):
             cls("c").BuildCmd("n", "u", "c", batch=True, ask_key=True)
 
-    def testKeysThatRootKnows(self, monkeypatch):
-        """They are read, and nothing is written down."""
-        monkeypatch.setattr(ssh.io, "GetHomeDir", lambda _: "/root")
-        argv = self.runner.BuildCmd("n", "u", "c", admins_known_hosts=True)
-        files = [pathutils.SSH_KNOWN_HOSTS_FILE, f"{pathutils.SSH_CONFIG_DIR}/ssh_known_hosts"]
-        assert f"-oGlobalKnownHostsFile={' '.join([*files, '/root/.ssh/known_hosts'])}" in argv
-        assert "-oUserKnownHostsFile=/dev/null" in argv
-        monkeypatch.setattr(ssh.io, "GetHomeDir", lambda _: "/the root")
-        argv = self.runner.BuildCmd("n", "u", "c", admins_known_hosts=True)
-        assert f"-oGlobalKnownHostsFile={' '.join(files)}" in argv
-
     def testPrivateKeyAndTimeout(self):
         argv = self.runner.BuildCmd("n", "u", "c", private_key="/the/key", connect_timeout=7)
         assert "-i/the/key" in argv
