@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _PORT: Final = 22
+#: A silent host is asked for a sign of life so often (seconds), and given up after so many in vain.
+_ALIVE_INTERVAL: Final = 3
+_ALIVE_COUNT: Final = 4
 #: How often a password may be typed.
 _PASSWORD_TRIES: Final = 3
 #: Kinds of root's private keys, in the order in which they are offered.
@@ -202,7 +205,6 @@ class _Connection:
         transport = self._transport = paramiko.Transport(sock)
         options = transport.get_security_options()
         options.key_types = _PreferKnown(options.key_types, known)
-        transport.set_keepalive(15)
         event = self._env.rt.threads.Event()
         late = target.Problem(f"{where}: no SSH server answers (for {limits.handshake:g} seconds)")
         with self._Watch(limits.handshake, late):
@@ -442,7 +444,17 @@ def _PreferKnown(algorithms: Iterable[str], known: Iterable[knownhosts.KnownKey]
 
 
 def _OpenSocket(address: str, timeout: float) -> socket.socket:
-    return socket.create_connection((address, _PORT), timeout=timeout)
+    sock = socket.create_connection((address, _PORT), timeout=timeout)
+    # A host whose power goes says nothing; without this its silence looks like work.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, _ALIVE_INTERVAL),
+        (socket.TCP_KEEPINTVL, _ALIVE_INTERVAL),
+        (socket.TCP_KEEPCNT, _ALIVE_COUNT),
+        (socket.TCP_USER_TIMEOUT, 1000 * _ALIVE_INTERVAL * (_ALIVE_COUNT + 1)),
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    return sock
 
 
 def _SshDirectory() -> str | None:
