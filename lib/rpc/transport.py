@@ -13,20 +13,23 @@ replace it (cluster verify warns in time).
 libcurl repeats a request when a connection that it used again turns out to be dead before the first
 byte of an answer. That is right for a node daemon that was restarted meanwhile, but if it died at
 work, the call would be made twice. Where that does harm, libcurl gets the body in a way that it can
-read only once: then it repeats what was not sent, and reports what may have been.
+read only once, and so gives up what it could not send as a whole. It does not notice each idle
+connection that the other side has closed; therefore those are looked at here before, and if there
+is one, a request gets a new one.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import io
 import logging
 import os
 import select
 import socket
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -128,6 +131,8 @@ class CurlTransport:
         self._queued: deque[_Work] = deque()
         self._active: dict[Any, _Work] = {}
         self._per_host: Counter[str] = Counter()
+        #: Sockets by host; libcurl may have closed them since.
+        self._kept: defaultdict[str, set[int]] = defaultdict(set)
         #: By whether they are for requests that may be repeated.
         self._idle_handles: dict[bool, list[Any]] = {False: [], True: []}
         self._multi = self._NewMulti()
@@ -274,6 +279,11 @@ class CurlTransport:
             handle.setopt(pycurl.POST, 1)
             handle.setopt(pycurl.POSTFIELDSIZE, len(request.body))
             handle.setopt(pycurl.READFUNCTION, io.BytesIO(request.body).read)
+        fresh = self._HasDeadConnection(request.host)
+        handle.setopt(pycurl.FRESH_CONNECT, 1 if fresh else 0)
+        handle.setopt(
+            pycurl.SOCKOPTFUNCTION, functools.partial(_NewSocket, self._kept[request.host])
+        )
         handle.setopt(pycurl.WRITEDATA, work.answer)
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(request.connect_timeout * 1000)))
         left = 0 if work.deadline is None else max(1, int((work.deadline - now) * 1000))
@@ -283,6 +293,23 @@ class CurlTransport:
         self._active[handle] = work
         self._per_host[request.host] += 1
         self._multi.add_handle(handle)
+
+    def _HasDeadConnection(self, host: str) -> bool:
+        """May libcurl have a connection to this host that was closed there?
+
+        One that is idle, so that libcurl does not watch it, has nothing to read. A number that is
+        somebody else's socket by now costs no more than a new connection.
+        """
+        poll = select.poll()
+        for fd in self._kept[host] - self._sockets:
+            poll.register(fd, select.POLLIN)
+        dead = False
+        for fd, event in poll.poll(0):
+            if event & select.POLLNVAL:
+                self._kept[host].discard(fd)
+            else:
+                dead = True
+        return dead
 
     def _CollectFinished(self) -> None:
         left = 1
@@ -398,7 +425,6 @@ class CurlTransport:
         handle.setopt(pycurl.TCP_KEEPALIVE, 1)
         handle.setopt(pycurl.TCP_KEEPIDLE, KEEPALIVE_IDLE)
         handle.setopt(pycurl.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
-        handle.setopt(pycurl.SOCKOPTFUNCTION, _SetSocketOptions)
         handle.setopt(pycurl.MAXAGE_CONN, MAX_IDLE_AGE)
         handle.setopt(pycurl.USERAGENT, f"Ganeti {constants.RELEASE_VERSION}")
         handle.setopt(pycurl.HTTPHEADER, ["Expect:", "Accept:", "Content-Type: application/json"])
@@ -450,8 +476,12 @@ def ComputePin(pem: bytes) -> str:
     return "sha256//" + base64.b64encode(hashlib.sha256(key).digest()).decode("ascii")
 
 
-def _SetSocketOptions(fd: int, _purpose: int) -> int:
-    """Limit the wait for a peer whose kernel does not even acknowledge."""
+def _NewSocket(kept: set[int], fd: int, _purpose: int) -> int:
+    """Limit the wait for a peer whose kernel does not even acknowledge.
+
+    @param kept: where to note the socket
+    """
+    kept.add(fd)
     sock = socket.socket(fileno=fd)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_TIMEOUT * 1000)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import logging
 import socket
 import ssl
@@ -95,7 +96,6 @@ class HttpServer(web.Server):
         self._ssl = ssl_context
         self._limits = limits
         self._sockets: list[socket.socket] = []
-        self._accepting: list[asyncio.Task[None]] = []
         self._sources: Counter[str] = Counter()
         self._handshakes: dict[asyncio.Task[None], _Connection] = {}
         self._by_handler: dict[web_protocol.RequestHandler, _Connection] = {}
@@ -110,19 +110,21 @@ class HttpServer(web.Server):
         @raise OSError: the address can not be served
         """
         self._sockets = Bind(address, port)
-        loop = asyncio.get_running_loop()
-        self._accepting = [loop.create_task(self._Accept(sock)) for sock in self._sockets]
+        for sock in self._sockets:
+            self._Listen(sock)
         return int(self._sockets[0].getsockname()[1])
 
     async def Stop(self, timeout: float) -> None:
         """Take no more connections; requests under way get so many seconds to end."""
-        tasks = [*self._accepting, *self._handshakes]
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            loop.remove_reader(sock)
+            sock.close()
+        tasks = list(self._handshakes)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        for sock in self._sockets:
-            sock.close()
         # Idle connections need no time
         self.pre_shutdown()
         await self.shutdown(timeout)
@@ -138,18 +140,23 @@ class HttpServer(web.Server):
 
     # Connections
 
-    async def _Accept(self, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                conn, peer = await loop.sock_accept(sock)
-            except OSError as err:
-                logging.error("Can't accept a connection: %s", err)
-                await asyncio.sleep(_ACCEPT_PAUSE)
-                continue
-            self._Admit(conn, str(peer[0]))
-            # However many come, those that are there have their turn.
-            await asyncio.sleep(0)
+    def _Listen(self, sock: socket.socket) -> None:
+        if sock.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(sock, self._Accept, sock)
+
+    def _Accept(self, sock: socket.socket) -> None:
+        """Take one connection: however many come, those that are there have their turn."""
+        try:
+            conn, peer = sock.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as err:
+            logging.error("Can't accept a connection: %s", err)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(sock)
+            loop.call_later(_ACCEPT_PAUSE, self._Listen, sock)
+            return
+        self._Admit(conn, str(peer[0]))
 
     def _Admit(self, conn: socket.socket, source: str) -> None:
         limits = self._limits
@@ -170,6 +177,8 @@ class HttpServer(web.Server):
         self._sources[source] += 1
         task = asyncio.get_running_loop().create_task(self._Handshake(conn, connection))
         self._handshakes[task] = connection
+        # Not at the task's own end: it may be cancelled before it has begun.
+        task.add_done_callback(functools.partial(self._EndHandshake, conn, connection))
 
     def _Drop(self, task: asyncio.Task[None]) -> None:
         self._dropped += 1
@@ -198,22 +207,23 @@ class HttpServer(web.Server):
             self._by_handler[handler] = connection
             return handler
 
-        try:
-            conn.setblocking(False)
-            await loop.connect_accepted_socket(
-                _MakeHandler,
-                conn,
-                ssl=self._ssl,
-                ssl_handshake_timeout=self._limits.handshake_timeout if self._ssl else None,
-            )
-        except (OSError, asyncio.CancelledError) as err:
+        conn.setblocking(False)
+        await loop.connect_accepted_socket(
+            _MakeHandler,
+            conn,
+            ssl=self._ssl,
+            ssl_handshake_timeout=self._limits.handshake_timeout if self._ssl else None,
+        )
+
+    def _EndHandshake(
+        self, conn: socket.socket, connection: _Connection, task: asyncio.Task[None]
+    ) -> None:
+        self._handshakes.pop(task, None)
+        err = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if err is not None:
             logging.debug("No connection from %s: %r", connection.source, err)
             conn.close()
             self._Release(connection)
-        finally:
-            task = asyncio.current_task()
-            assert task is not None
-            self._handshakes.pop(task, None)
 
     def _Release(self, connection: _Connection) -> None:
         if connection.timer is not None:
