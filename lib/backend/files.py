@@ -243,7 +243,7 @@ def WriteSsconfFiles(values: Mapping[str, str], store: ssconf.SimpleStore | None
     """Write the simple configuration files.
 
     @param values: those of the keys, and the version that they are of (L{ssconf.VERSION_KEY})
-    @raise RPCFail: they are older than what is here
+    @raise RPCFail: they are older than what is here, or can not be written
     @raise errors.ProgrammerError: unknown key
     @raise errors.LockError: another writer keeps the lock for too long
     """
@@ -251,3 +251,6 @@ def WriteSsconfFiles(values: Mapping[str, str], store: ssconf.SimpleStore | None
         (store or ssconf.SimpleStore()).WriteFiles(values)
     except errors.ConfigurationError as err:
         Fail(errors.FormatError(err))
+    except OSError as err:
+        where = err.filename or f"the {pathutils.SSCONF_PREFIX} files in {pathutils.DATA_DIR}"
+        Fail(f"Can't write {where}: {err.strerror or err}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .. import constants, errors, locking, objects, opcodes
+from ..utils import net
 from . import ancillary, announce, base, candidates
 
 
@@ -19,6 +20,10 @@ def Demote(lu: base.LogicalUnit, name: str) -> None:
             result.fail_msg,
             hint=f"When it can: gnt-node modify -C no {name}",
         )
+
+
+#: Seconds that a node which is to be offline has to show that it can run hooks.
+_ALIVE_TIMEOUT: Final = 2
 
 
 @dataclass(frozen=True)
@@ -140,8 +145,25 @@ class LUNodeSetParams(base.LogicalUnit):
             "OFFLINE": self.op.offline,
             "DRAINED": self.op.drained,
         }
-        nodes = sorted({self.cfg.GetMasterNode(), self.op.node_name})
-        return env, nodes, nodes
+        nodes = {self.cfg.GetMasterNode(), self.op.node_name}
+        if self.op.offline and not self._Answers():
+            # Most nodes are set offline because they are dead already: a call would only find that
+            # out in the time that a node gets which may come back.
+            nodes.discard(self.op.node_name)
+        return env, sorted(nodes), sorted(nodes)
+
+    def _Answers(self) -> bool:
+        node = self.cfg.GetNodeInfo(self.op.node_name)
+        return (
+            node is None
+            or node.name == self.cfg.GetMasterNode()
+            or net.TcpPing(
+                node.primary_ip,
+                net.GetDaemonPort(constants.NODED),
+                timeout=_ALIVE_TIMEOUT,
+                live_port_needed=True,
+            )
+        )
 
     def CheckPrereq(self) -> None:
         name = self.op.node_name

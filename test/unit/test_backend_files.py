@@ -1,5 +1,6 @@
 """Files from the master, the job queue's copies, and directories of file disks."""
 
+import errno
 import json
 import os
 import shutil
@@ -190,6 +191,16 @@ class TestSsconf:
         with pytest.raises(errors.RPCFail, match="version 8 .* newer than version 7"):
             files.WriteSsconfFiles(old)
         assert ssconf.SimpleStore().GetMasterNode() == "node8"
+
+    def test_full_disk(self):
+        """The master's message says what is wrong where."""
+
+        class Store:
+            def WriteFiles(self, values):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        with pytest.raises(errors.RPCFail, match=r"Can't write the ssconf_ files in .*: No space"):
+            files.WriteSsconfFiles({constants.SS_CLUSTER_NAME: "c"}, Store())
 
     @pytest.mark.parametrize("key", ["no_such_key", "../x", ""])
     def test_unknown_key(self, key):

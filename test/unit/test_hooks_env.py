@@ -349,6 +349,14 @@ class TestTable:
                 expected["GANETI_CLUSTER"] = "other.example.com"
             assert env == expected
 
+    @pytest.mark.parametrize(("answers", "nodes"), [(True, [MASTER, PRIMARY]), (False, [MASTER])])
+    def test_offline(self, world, monkeypatch, answers, nodes):
+        """A dead node, and that is what most are, is not waited for."""
+        monkeypatch.setattr("ganeti.utils.net.TcpPing", lambda *_, **__: answers)
+        op = opcodes.OpNodeSetParams(node_name="node2", offline=True, auto_promote=True)
+        phases = {phase: where for where, path, phase, _ in HooksOf(world, op) if "node" in path}
+        assert phases["pre"] == nodes
+
     def test_config_update(self, world):
         """It has the environment of what changed the configuration, and runs on the master."""
         hooks = HooksOf(world, Create())
