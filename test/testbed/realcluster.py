@@ -54,6 +54,10 @@ class RealCluster:
     def Up(self, *args):
         return self.Do("up", *args)
 
+    def Nodes(self):
+        """Short names of all machines."""
+        return [node.short_name for node in self._manager.layout.nodes]
+
     # On a node
 
     def Command(self, *argv, node="node1"):
@@ -204,3 +208,53 @@ def HasNoSecrets(bed, node):
         what=f"the end of the daemons on {node}",
     )
     return True
+
+
+def MakeCluster(bed, *nodes):
+    """A cluster of node1 and these; root can log in on all machines by a key, and knows theirs."""
+    InitCluster(bed)
+    known = ""
+    for node in bed.Nodes()[1:]:
+        AcceptKey(bed, node)
+        known += f"{node}.example.com {KeyOfHost(bed, node)}\n"
+    (bed.Root("node1") / "root/.ssh/known_hosts").write_text(known)
+    for node in nodes:
+        bed.Ok("gnt-node", "add", "-f", f"--secondary-ip=198.51.100.1{node[-1]}", node)
+
+
+def SameFiles(bed, node, *names):
+    """Has a node these files of the data directory as the master has them?"""
+    return all(bed.Data(name, node).read_bytes() == bed.Data(name).read_bytes() for name in names)
+
+
+class Started:
+    """An operation that runs."""
+
+    #: Seconds in which one ends after a node that it needs died.
+    SOON = 60
+
+    def __init__(self, bed, *argv, node="node1"):
+        self._said = ""
+        self._proc = subprocess.Popen(
+            bed.Command(*argv, node=node),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def Expect(self, beginning):
+        """Return once it says a line that begins so."""
+        for line in self._proc.stdout:
+            self._said += line
+            if line.startswith(beginning):
+                return
+        raise AssertionError(f"the operation did not say {beginning!r}:\n{self._said}")
+
+    def Wait(self):
+        """Its end, which comes soon; (exit code, what it said)."""
+        self._said += self._proc.communicate(timeout=self.SOON)[0]
+        return self._proc.returncode, self._said
+
+    def Runs(self):
+        return self._proc.poll() is None
