@@ -270,12 +270,33 @@ def FormatWaitReason(
         return [f"Job {job_id} is {reason['text']}"]
     lines = [f"Job {job_id} is {status}: {reason['text']}"]
     for lock in reason["locks"]:
-        held = ", ".join(lock["holders"]) or "nobody (any more)"
+        holders = [
+            holder if since is None else f"{holder} for {_Ago(now - since)}"
+            for holder, since in zip(lock["holders"], lock["held_since"], strict=True)
+        ]
+        held = ", ".join(holders) or "nobody (any more)"
         mode = f" ({lock['held']})" if lock["held"] else ""
-        lines.append(
-            f"  {lock['name']}: wanted {lock['mode']} for {_Ago(now - lock['since'])}, held by"
-            f" {held}{mode}"
-        )
+        wanted = "" if lock["since"] is None else f" for {_Ago(now - lock['since'])}"
+        lines.append(f"  {lock['name']}: wanted {lock['mode']}{wanted}, held by {held}{mode}")
+        if lock["ahead"]:
+            lines.append(f"    ahead of it: {', '.join(lock['ahead'])}")
+    return lines
+
+
+def _FormatRunning(job_id: str, values: Mapping[str, Any], now: float) -> list[str]:
+    """What a running job is at that says nothing about it: its opcode, and its last words."""
+    states = values["opstatus"]
+    index = next(
+        (idx for idx, state in enumerate(states) if state not in constants.OPS_FINALIZED), None
+    )
+    if index is None:
+        return [f"Job {job_id} is about to end"]
+    which = f" (opcode {index + 1} of {len(states)})" if len(states) > 1 else ""
+    start = values["opexec"][index]
+    since = "" if start is None else f" for {_Ago(now - start[0])}"
+    lines = [f"Job {job_id} is running: {values['summary'][index]}{which}{since}"]
+    if values["oplog"][index]:
+        lines.append(f"  its last message: {values['oplog'][index][-1][3]}")
     return lines
 
 
@@ -283,7 +304,8 @@ def WhyJob(opts: Any, args: list[str]) -> int:
     """Say what jobs wait for, and who would have to let go; of running ones what takes long."""
     from .. import runtime
 
-    rows = jobs.GetClient().QueryJobs(args, ["status", "wait_reason"])
+    fields = ["status", "wait_reason", "summary", "opstatus", "opexec", "oplog"]
+    rows = jobs.GetClient().QueryJobs(args, fields)
     now = runtime.DEFAULT.clock.time()
     code: int = constants.EXIT_SUCCESS
     for job_id, row in zip(args, rows, strict=True):
@@ -291,7 +313,12 @@ def WhyJob(opts: Any, args: list[str]) -> int:
             console.ToStderr(f"No such job: {job_id}")
             code = constants.EXIT_FAILURE
             continue
-        for line in FormatWaitReason(job_id, row[0], row[1], now):
+        status, reason = row[:2]
+        if status == constants.JOB_STATUS_RUNNING and reason is None:
+            lines = _FormatRunning(job_id, dict(zip(fields, row, strict=True)), now)
+        else:
+            lines = FormatWaitReason(job_id, status, reason, now)
+        for line in lines:
             console.ToStdout(line)
     return code
 

@@ -16,7 +16,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import constants, errors, locking, mcpu, opcodes, serializer, workerpool
-from . import depends
+from . import depends, waiting
 from .job import QueuedJob, QueuedOpCode
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class JobExecutor:
                 # One of them may have nobody in its way: a thousand that want one lock must not
                 # keep it from a worker for a second each.
                 job.strategy = job.strategy.Look()
-        locking.SetOwnerLabel(f"Job {job.id}/{op.input.OP_ID}")
+        locking.SetOwnerLabel(waiting.GetLabel(job, op.input.OP_ID))
         callbacks = _Callbacks(queue, job, op)
         blocks = self._EnterAttempt(job)
         try:
@@ -291,33 +291,3 @@ class JobExecutor:
         queue.Persist(job)
         queue.NotifyChange(job)
         return True
-
-
-def DescribeWait(job: QueuedJob, lock_info: list[locking.LockInfo]) -> dict[str, Any] | None:
-    """Why a job that has not started waits, and who would have to let go; what a running one is at.
-
-    @param lock_info: from the lock manager
-    @return: C{text}, the lock status; C{locks}: for each lock that it waits for its name, mode and
-        holders, and since when (seconds since the epoch) it waits; None if it does not wait, and
-        does nothing that it reports (hooks)
-    """
-    step = job.lock_status
-    if job.CalcStatus() == constants.JOB_STATUS_RUNNING and step is not None:
-        return {"text": step, "locks": []}
-    if job.CalcStatus() not in (constants.JOB_STATUS_QUEUED, constants.JOB_STATUS_WAITLOCK):
-        return None
-    label = f"Job {job.id}/"
-    locks = []
-    for info in lock_info:
-        for mode, waiters, since in info["pending"]:
-            if any(waiter.startswith(label) for waiter in waiters):
-                locks.append(
-                    {
-                        "name": info["name"],
-                        "mode": mode,
-                        "held": info["mode"],
-                        "holders": list(info["owners"]),
-                        "since": since,
-                    }
-                )
-    return {"text": job.lock_status or "waiting for a free worker", "locks": locks}

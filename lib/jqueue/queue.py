@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .. import constants, errors, jstore, opcodes, pathutils, serializer, workerpool
 from ..jstore.journal import Change, Rename, Update
 from ..utils import filelock
-from . import depends, executor, replication, store, watch
+from . import depends, executor, replication, store, waiting, watch
 from .job import IsValidField, QueuedJob
 from .submission import Submission
 
@@ -545,7 +545,7 @@ class JobQueue:
                     continue
                 for job, row in zip(jobs, rows, strict=True):
                     if job is not None and row is not None:
-                        row[index] = executor.DescribeWait(job, lock_info)
+                        row[index] = waiting.DescribeWait(job, lock_info, self._jobs)
             return rows
 
     @staticmethod
@@ -555,15 +555,16 @@ class JobQueue:
             raise errors.OpExecError(f"Invalid job query field '{unknown[0]}'")
 
     def DescribeWait(self, job_id: object) -> dict[str, Any] | None:
-        """Why a job has not started, and who would have to let go (L{executor.DescribeWait}).
+        """Why a job has not started, and who would have to let go (L{waiting.DescribeWait}).
 
         @return: None if there is no such job, or it does not wait
         """
+        lock_info = self.context.glm.GetLockInfo()
         with self.mutex:
             job = self._FindUnlocked(job_id)
-        if job is None:
-            return None
-        return executor.DescribeWait(job, self.context.glm.GetLockInfo())
+            if job is None:
+                return None
+            return waiting.DescribeWait(job, lock_info, self._jobs)
 
     # Waiting
 

@@ -1178,17 +1178,44 @@ class TestJob:
                         "mode": "exclusive",
                         "held": "shared",
                         "holders": ["Job 3/OP_A", "Job 4/OP_B"],
+                        "held_since": [990.0, None],
+                        "ahead": ["Job 2/OP_C"],
                         "since": 1000.0,
-                    }
+                    },
+                    {
+                        "name": "node/node2",
+                        "mode": "shared",
+                        "held": None,
+                        "holders": [],
+                        "held_since": [],
+                        "ahead": [],
+                        "since": None,
+                    },
                 ],
             },
+            opexec=[None],
         )
-        shell.cl.jobs["6"] = fake.FakeJob("6", status="running", wait_reason=None)
-        out, err, code = shell.Run("gnt-job why 5 6 7")
+        ops = [{"OP_ID": "OP_A"}, {"OP_ID": "OP_TEST_DELAY"}]
+        shell.cl.jobs["6"] = fake.FakeJob(
+            "6",
+            ops,
+            status="running",
+            wait_reason=None,
+            opstatus=["success", "running"],
+            opexec=[[900, 0], [1003, 0]],
+            oplog=[[], [[1, [1004, 0], "message", "half of it"]]],
+        )
+        shell.cl.jobs["8"] = fake.FakeJob("8", ops, wait_reason=None, opexec=[None, None])
+        out, err, code = shell.Run("gnt-job why 5 6 8 7")
         assert out == (
             "Job 5 is waiting: waiting/blocking/node/node1/exclusive\n"
-            "  node/node1: wanted exclusive for 10 s, held by Job 3/OP_A, Job 4/OP_B (shared)\n"
-            "Job 6 does not wait: its status is running\n"
+            "  node/node1: wanted exclusive for 10 s, held by Job 3/OP_A for 20 s, Job 4/OP_B"
+            " (shared)\n"
+            "    ahead of it: Job 2/OP_C\n"
+            "  node/node2: wanted shared, held by nobody (any more)\n"
+            "Job 6 is running: TEST_DELAY (opcode 2 of 2) for 7 s\n"
+            "  its last message: half of it\n"
+            "Job 8 does not wait: its status is success\n"
         )
         assert (err, code) == ("No such job: 7\n", 1)
 

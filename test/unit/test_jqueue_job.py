@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 from ganeti import constants, errors, opcodes, serializer
-from ganeti.jqueue import executor
+from ganeti.jqueue import waiting
 from ganeti.jqueue.job import CalcJobStatus, QueuedJob
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "data" / "golden" / "state" / "queue"
@@ -226,9 +226,9 @@ class TestStep:
         job = NewJob()
         job.Take(job.ops[0], 1001.0)
         job.ops[0].Apply(constants.OP_EVENT_START, 1001.0)
-        assert executor.DescribeWait(job, []) is None
+        assert waiting.DescribeWait(job, [], {}) is None
         job.lock_status = "running pre hooks of x on n1"
-        assert executor.DescribeWait(job, []) == {"text": job.lock_status, "locks": []}
+        assert waiting.DescribeWait(job, [], {}) == {"text": job.lock_status, "locks": []}
 
     def test_ended(self):
         job = NewJob()
@@ -236,4 +236,4 @@ class TestStep:
         job.ops[0].Apply(constants.OP_EVENT_START, 1001.0)
         job.ops[0].Apply(constants.OP_EVENT_SUCCEED, 1002.0, None)
         job.lock_status = "left behind"
-        assert executor.DescribeWait(job, []) is None
+        assert waiting.DescribeWait(job, [], {}) is None

@@ -305,6 +305,10 @@ class TestExecution:
         assert [(lock["name"], lock["holders"]) for lock in why["locks"]] == [
             (f"node/{NODE}", [f"Job {holder}/OP_TEST_DELAY"])
         ]
+        (lock,) = why["locks"]
+        (exec_ts,) = Query(master, holder, "opexec")
+        assert lock["held_since"] == [pytest.approx(exec_ts[0] + exec_ts[1] / 1e6)]
+        assert lock["ahead"] == []
         status, reason = Query(master, waiter, "status", "wait_reason")
         assert (status, reason) == ("waiting", why)
         assert Query(master, holder, "wait_reason") is None
