@@ -146,8 +146,3 @@ def FormatError(err: BaseException) -> tuple[int, str]:
         if isinstance(err, cls):
             return code, describe(err)
     return code, f"Unhandled exception: {err.__class__.__name__}: {err}"
-
-
-def NotImplementedYet(what: str) -> errors.OpExecError:
-    """The error of a command that this version knows but can not execute."""
-    return errors.OpExecError(f"{what} is not implemented yet; nothing was changed")

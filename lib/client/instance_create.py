@@ -6,7 +6,7 @@ are pure but for L{ReadSpecs}; nothing here talks to the master daemon.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import constants, errors
@@ -303,8 +303,3 @@ def ReadSpecs(path: str) -> dict[str, Any]:
             " specifications"
         )
     return {name: specs[name] for name in text.NiceSort(specs)}
-
-
-def DescribeSpecs() -> Sequence[str]:
-    """Fields of a specification, for help."""
-    return sorted(_SPEC_FIELDS)

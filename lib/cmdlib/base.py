@@ -461,19 +461,6 @@ def CheckNodeOnline(lu: LogicalUnit, node_name: str) -> None:
         )
 
 
-def CheckNodeNotDrained(lu: LogicalUnit, node_name: str) -> None:
-    """Check that a node (full name) is not drained.
-
-    @raise errors.OpPrereqError: it is
-    """
-    if GetNode(lu, node_name).drained:
-        raise errors.OpPrereqError(
-            f"Node {node_name} is drained and takes no instances; use it again with"
-            f" 'gnt-node modify --drained=no {node_name}' or choose another one",
-            errors.ECODE_INVAL,
-        )
-
-
 def GetNode(lu: LogicalUnit, node_name: str) -> objects.Node:
     """A node by its full name.
 

@@ -17,7 +17,7 @@ are written together with the configuration, see L{runtime.Files.write_logged}.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -287,13 +287,3 @@ class HistoryLog:
         """
         for path in (self.path, self.path + OLDER_SUFFIX):
             yield from IterBackwards(self._Read(path))
-
-    def GetSize(self) -> int:
-        """Bytes of both files."""
-        return sum(len(self._Read(path)) for path in (self.path, self.path + OLDER_SUFFIX))
-
-
-def GetObjects(commits: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """The changes of all commits, in order."""
-    for commit in commits:
-        yield from commit[CHANGES]

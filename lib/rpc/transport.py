@@ -364,6 +364,7 @@ class CurlTransport:
                 self._epoll.unregister(fd)
         self._sockets.clear()
         self._timer = None
+        self._kept.clear()
         self._DropHandles()
         self._multi = self._NewMulti()
 

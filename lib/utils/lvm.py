@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 MEBIBYTE: Final = 1024 * 1024
 
-#: What a device is called that LVM misses.
-MISSING_DEVICE: Final = "[unknown]"
-
 #: Types of logical volumes that survive the loss of a device: mirrors and RAID.
 _REDUNDANT: Final = frozenset("mMrR")
 
