@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import constants, mcpu, objects, opcodes, rpc, runtime
+from .. import constants, errors, mcpu, objects, opcodes, rpc, runtime
 from ..config import fake as config_fake
 from ..jqueue import fake as jqueue_fake
 from ..runtime import fake as runtime_fake
@@ -510,6 +510,44 @@ class World:
             return mcpu.Processor(self.master, str(self._jobs)).ExecOpCode(op, recorder)
         finally:
             self.log = recorder.log
+
+
+def NewCreate(name: str, primary: str, **values: Any) -> opcodes.OpInstanceCreate:
+    """An opcode that creates an instance with two file disks and a NIC, and starts it."""
+    defaults: dict[str, Any] = {
+        "mode": constants.INSTANCE_CREATE,
+        "disks": [{"size": 16}, {"size": 32}],
+        "nics": [{}],
+        "start": True,
+        "wait_for_sync": True,
+        "ip_check": False,
+        "name_check": False,
+        "hvparams": {},
+        "beparams": {},
+        "os_type": "noop+default",
+        "disk_template": constants.DT_FILE,
+    }
+    return opcodes.OpInstanceCreate(
+        **{**defaults, "instance_name": name, "pnode": primary, **values}
+    )
+
+
+def RunTogether(world: World, ops: Sequence[opcodes.OpCode]) -> list[errors.GenericError]:
+    """Execute opcodes at the same time, each as a job of its own; what those that failed raised."""
+    failed: list[errors.GenericError] = []
+
+    def _One(number: int, op: opcodes.OpCode) -> None:
+        op.Validate(True)
+        try:
+            mcpu.Processor(world.master, str(number)).ExecOpCode(op)
+        except errors.GenericError as err:
+            failed.append(err)
+
+    threads = world.runtime.threads
+    handles = [threads.start(_One, args=(number, op)) for number, op in enumerate(ops)]
+    for handle in handles:
+        handle.join()
+    return failed
 
 
 def NewWorld(nodes: int = 3) -> World:

@@ -20,24 +20,7 @@ NEW_NODE = "node4.example.com"
 
 
 def Create(**values):
-    return opcodes.OpInstanceCreate(
-        **{
-            "instance_name": NAME,
-            "mode": "create",
-            "disks": [{"size": 16}, {"size": 32}],
-            "nics": [{}],
-            "start": True,
-            "wait_for_sync": True,
-            "ip_check": False,
-            "name_check": False,
-            "hvparams": {},
-            "beparams": {},
-            "os_type": "noop+default",
-            "disk_template": "file",
-            "pnode": NODE2,
-            **values,
-        }
-    )
+    return fake.NewCreate(NAME, NODE2, **values)
 
 
 def Stop():
@@ -501,21 +484,7 @@ class TestTogether:
                 opcodes.OpTagsSet(kind="cluster", name="", tags=["a"]),
                 opcodes.OpClusterRedistConf(),
             ]
-            failed = []
-
-            def One(number, op):
-                op.Validate(True)
-                try:
-                    mcpu.Processor(world.master, str(number)).ExecOpCode(op)
-                except errors.GenericError as err:
-                    failed.append(err)
-
-            handles = [
-                sim.runtime.threads.start(One, args=(number, op)) for number, op in enumerate(ops)
-            ]
-            for handle in handles:
-                handle.join()
-            assert failed == []
+            assert fake.RunTogether(world, ops) == []
             cluster = world.cfg.GetClusterInfo()
             default = cluster.beparams["default"]
             assert (default["memory"], default["vcpus"]) == (256, 3)

@@ -14,24 +14,8 @@ NAME = "inst1.example.com"
 
 
 def NewCreate(**values):
-    return opcodes.OpInstanceCreate(
-        **{
-            "instance_name": NAME,
-            "mode": "create",
-            "disks": [{"size": 16}, {"size": "1g", "mode": "ro"}],
-            "nics": [{}],
-            "start": True,
-            "wait_for_sync": True,
-            "ip_check": False,
-            "name_check": False,
-            "hvparams": {},
-            "beparams": {},
-            "os_type": "noop+default",
-            "disk_template": "file",
-            "pnode": NODE2,
-            **values,
-        }
-    )
+    disks = [{"size": 16}, {"size": "1g", "mode": "ro"}]
+    return fake.NewCreate(NAME, NODE2, **{"disks": disks, **values})
 
 
 @pytest.fixture

@@ -381,21 +381,7 @@ class TestTogether:
                 Modify(NODE2, offline=True, auto_promote=True),
                 Modify(NODE4, master_candidate=True),
             ]
-            failed = []
-
-            def One(number, op):
-                op.Validate(True)
-                try:
-                    mcpu.Processor(world.master, str(number)).ExecOpCode(op)
-                except errors.GenericError as err:
-                    failed.append(err)
-
-            handles = [
-                sim.runtime.threads.start(One, args=(number, op)) for number, op in enumerate(ops)
-            ]
-            for handle in handles:
-                handle.join()
-            assert failed == []
+            assert fake.RunTogether(world, ops) == []
             assert sorted(world.cfg.GetNodeList()) == [MASTER, NODE2, NODE4, NEW]
             CheckAgreement(world)
 

@@ -16,24 +16,7 @@ NEW_NODE = "node4.example.com"
 
 
 def Create(**values):
-    return opcodes.OpInstanceCreate(
-        **{
-            "instance_name": NAME,
-            "mode": "create",
-            "disks": [{"size": 16}, {"size": 32}],
-            "nics": [{}],
-            "start": True,
-            "wait_for_sync": True,
-            "ip_check": False,
-            "name_check": False,
-            "hvparams": {},
-            "beparams": {},
-            "os_type": "noop+default",
-            "disk_template": "file",
-            "pnode": NODE2,
-            **values,
-        }
-    )
+    return fake.NewCreate(NAME, NODE2, **values)
 
 
 def Stop():
