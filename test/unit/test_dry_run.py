@@ -781,3 +781,24 @@ class TestGuard:
         monkeypatch.setattr(unit, "CheckPrereq", Reserve)
         DryRun(world, opcodes.OpTestDelay(duration=0, on_master=True, on_nodes=[]))
         CheckNothingLeaks(world)
+
+
+class TestLocksOfModify:
+    """LK: instances of one node are modified at once, but for who makes or removes disks there."""
+
+    @pytest.mark.parametrize(
+        ("values", "mode"),
+        [
+            ({"beparams": {"memory": 256}}, "shared"),
+            ({"nics": [("add", {})]}, "shared"),
+            ({"disks": [(0, {"mode": "ro"})]}, "shared"),
+            ({"disks": [("add", {"size": 16})]}, "exclusive"),
+            ({"disks": [("remove", {})]}, "exclusive"),
+        ],
+    )
+    def test_node(self, values, mode):
+        world = fake.NewWorld()
+        world.Run(Create(start=False))
+        world.Run(Modify(dry_run=True, **values))
+        (locks,) = [line for line in world.log if "locks:" in line]
+        assert locks.endswith(f"instance {NAME} (exclusive), node {NODE2} ({mode})")

@@ -210,6 +210,42 @@ class TestTargets:
             master.jobqueue.AddNode(master.cfg.GetNodeInfo("node1.example.com"))
 
 
+class TestFirst:
+    """JQ2: one copy makes a change safe; all others get as much in fewer calls."""
+
+    @pytest.mark.parametrize("seed", range(5))
+    @pytest.mark.parametrize("cut", [False, True])
+    def test_others_gather(self, seed, cut):
+        sim = Simulation(seed)
+        rpc = fake.FakeRpc()
+
+        def _Run():
+            rep = replication.Replicator(rpc, sim.runtime)
+            for name in ("a", "b"):
+                rep.AddTarget(name, "192.0.2.9")
+            sim.runtime.clock.sleep(1.0)
+            rpc.copies.clear()
+            if cut:
+                rpc.Cut("a")
+            safe = []
+            for number in range(40):
+                rep.Submit([replication.Update(f"f{number}", b"x")], lambda: safe.append(1))
+                sim.runtime.clock.sleep(0.01)
+            assert len(safe) >= 25
+            sim.runtime.clock.sleep(1.0)
+            assert len(safe) == 40
+            calls = {name: sum(who == name for _, who in rpc.copies) for name in ("a", "b")}
+            if cut:
+                assert calls["b"] >= 25
+            else:
+                assert calls["a"] >= 35
+                assert calls["b"] <= 8
+            assert len(rpc.files["b"]) == 40
+            rep.Shutdown()
+
+        sim.Run(_Run)
+
+
 class TestOrder:
     @pytest.mark.parametrize("seed", range(5))
     def test_old_call_does_not_come_after_new_ones(self, seed):

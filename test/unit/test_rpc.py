@@ -494,6 +494,8 @@ class TestRepetition:
         [
             ("version", True),
             ("jobqueue_update", True),
+            ("jobqueue_update_many", True),
+            ("config_update", True),
             ("blockdev_create", False),
             ("blockdev_grow", False),
             ("blockdev_rename", False),
