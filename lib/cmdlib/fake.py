@@ -16,17 +16,14 @@ from ..config import fake as config_fake
 from ..jqueue import fake as jqueue_fake
 from ..runtime import fake as runtime_fake
 from ..utils import io, text
+from . import fakedisks
 
 
 @dataclass
-class FakeNode:
-    """What a node has.
+class FakeNode(fakedisks.DiskStore):
+    """What a node has beside its disks.
 
     @ivar running: instance -> its memory in MiB
-    @ivar disks: paths of its disk files
-    @ivar sizes: path -> MiB
-    @ivar params: path -> the disk parameters it was created with
-    @ivar active: those that are assembled
     @ivar oses: OS -> its variants
     @ivar units: names of its storage units of LVM, whatever the type
     @ivar scripts: OS scripts that were run: (script, instance)
@@ -35,11 +32,6 @@ class FakeNode:
     """
 
     running: dict[str, int] = field(default_factory=dict)
-    disks: set[str] = field(default_factory=set)
-    sizes: dict[str, int] = field(default_factory=dict)
-    params: dict[str, dict[str, Any]] = field(default_factory=dict)
-    active: set[str] = field(default_factory=set)
-    directories: set[str] = field(default_factory=set)
     oses: dict[str, list[str]] = field(default_factory=lambda: {"noop": ["default", "other"]})
     scripts: list[tuple[str, str]] = field(default_factory=list)
     bridges: set[str] = field(default_factory=lambda: {"xen-br0"})
@@ -51,12 +43,11 @@ class FakeNode:
     volumes: list[dict[str, Any]] = field(default_factory=list)
     units: list[str] = field(default_factory=list)
     lvs: dict[str, tuple[str, bool, bool]] = field(default_factory=dict)
-    faulty: bool = False
     answers: dict[str, Any] = field(default_factory=dict)
     checksums: dict[str, str | None] = field(default_factory=dict)
 
 
-class FakeNodes(jqueue_fake.FakeRpc):
+class FakeNodes(fakedisks.FakeDisks, jqueue_fake.FakeRpc):
     """All nodes of a cluster; see the module.
 
     @ivar nodes: name -> its state
@@ -355,114 +346,6 @@ class FakeNodes(jqueue_fake.FakeRpc):
             ],
         )
 
-    # Disks
-
-    def call_file_storage_dir_create(self, node: str, path: str) -> rpc.RpcResult:
-        return self._One("file_storage_dir_create", node, lambda item: item.directories.add(path))
-
-    def call_file_storage_dir_remove(self, node: str, path: str) -> rpc.RpcResult:
-        return self._One(
-            "file_storage_dir_remove", node, lambda item: item.directories.discard(path)
-        )
-
-    def call_file_storage_dir_rename(self, node: str, old: str, new: str) -> rpc.RpcResult:
-        def Rename(item: FakeNode) -> None:
-            if new in item.directories:
-                if old in item.directories:
-                    raise LookupError(f"Can't rename directory {old} to {new}: both exist")
-                return
-            if old not in item.directories:
-                raise LookupError(f"Can't rename directory {old}: it is not a directory")
-            item.directories.remove(old)
-            item.directories.add(new)
-            item.disks = {path.replace(old + "/", new + "/") for path in item.disks}
-            item.sizes = {
-                path.replace(old + "/", new + "/"): item.sizes[path] for path in item.sizes
-            }
-
-        return self._One("file_storage_dir_rename", node, Rename)
-
-    def call_blockdev_create(
-        self, node: str, disk: objects.Disk, size: int, owner: str, on_primary: bool, info: str
-    ) -> rpc.RpcResult:
-        def Create(item: FakeNode) -> Any:
-            path = disk.logical_id[1]
-            if path in item.disks:
-                raise LookupError(f"Can't create file disk {path}: File exists")
-            item.disks.add(path)
-            item.sizes[path] = size
-            item.params[path] = dict(disk.params or {})
-            return disk.logical_id
-
-        return self._One("blockdev_create", node, Create)
-
-    def call_blockdev_remove(self, node: str, disk: objects.Disk) -> rpc.RpcResult:
-        def Remove(item: FakeNode) -> None:
-            path = disk.logical_id[1]
-            item.disks.discard(path)
-            item.active.discard(path)
-            item.sizes.pop(path, None)
-
-        return self._One("blockdev_remove", node, Remove)
-
-    def call_blockdev_assemble(
-        self, node: str, disk: objects.Disk, owner: str, as_primary: bool
-    ) -> rpc.RpcResult:
-        def Assemble(item: FakeNode) -> str:
-            if disk.logical_id[1] not in item.disks:
-                raise LookupError(f"File {disk.logical_id[1]} does not exist")
-            item.active.add(disk.logical_id[1])
-            path: str = disk.logical_id[1]
-            return path
-
-        return self._One("blockdev_assemble", node, Assemble)
-
-    def call_blockdev_shutdown(self, node: str, disk: objects.Disk) -> rpc.RpcResult:
-        return self._One(
-            "blockdev_shutdown", node, lambda item: item.active.discard(disk.logical_id[1])
-        )
-
-    def call_blockdev_grow(self, node: str, disk: objects.Disk, amount: int) -> rpc.RpcResult:
-        def Grow(item: FakeNode) -> None:
-            path = disk.logical_id[1]
-            item.sizes[path] = item.sizes.get(path, disk.size) + amount
-
-        return self._One("blockdev_grow", node, Grow)
-
-    def call_blockdev_getsizes(self, node: str, disks: Sequence[objects.Disk]) -> rpc.RpcResult:
-        def Sizes(item: FakeNode) -> list[int | None]:
-            sizes = [item.sizes.get(disk.logical_id[1]) for disk in disks]
-            return [None if size is None else size << 20 for size in sizes]
-
-        return self._One("blockdev_getsize", node, Sizes)
-
-    def call_blockdev_find(self, node: str, disk: objects.Disk) -> rpc.RpcResult:
-        def Find(item: FakeNode) -> objects.BlockDevStatus | None:
-            if disk.logical_id[1] not in item.disks:
-                return None
-            return objects.BlockDevStatus(
-                dev_path=disk.logical_id[1],
-                is_degraded=False,
-                ldisk_status=constants.LDS_OKAY,
-            )
-
-        return self._One("blockdev_find", node, Find)
-
-    def call_blockdev_getmirrorstatus(
-        self, node: str, disks: Sequence[objects.Disk]
-    ) -> rpc.RpcResult:
-        return self._One(
-            "blockdev_getmirrorstatus",
-            node,
-            lambda item: [
-                objects.BlockDevStatus(
-                    is_degraded=item.faulty,
-                    ldisk_status=constants.LDS_FAULTY if item.faulty else constants.LDS_OKAY,
-                )
-                for _ in disks
-            ],
-        )
-
 
 class _Recorder(mcpu.OpExecCbBase):
     def __init__(self) -> None:
@@ -495,6 +378,13 @@ class World:
     def _IsOffline(self, name: str) -> bool:
         node = self.master.cfg.GetNodeInfo(name)
         return node is not None and bool(node.offline)
+
+    def PutDisks(self, instance: objects.Instance) -> None:
+        """Let the nodes have the disks of an instance that no operation created, all active."""
+        for disk in instance.disks:
+            for name in disk.GetNodes(instance.primary_node):
+                self.cfg.SetDiskID(disk, name)
+                self.rpc.nodes[name].Put(disk)
 
     @property
     def cfg(self) -> Any:

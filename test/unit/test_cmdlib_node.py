@@ -532,6 +532,7 @@ class TestRepairStorage:
             disk_template="drbd",
             disks=[disk],
         )
+        world.PutDisks(world.cfg.GetInstanceInfo("inst1.example.com"))
         return world
 
     def test_good_copies(self, mirrored):
