@@ -125,11 +125,18 @@ DT_DISKLESS: Final = "diskless"
 DT_PLAIN: Final = "plain"
 DT_DRBD8: Final = "drbd"
 DT_FILE: Final = "file"
-DISK_TEMPLATES: Final = frozenset([DT_DISKLESS, DT_PLAIN, DT_DRBD8, DT_FILE])
+#: Files in a directory that all nodes share; not in 2.1.
+DT_SHARED_FILE: Final = "sharedfile"
+DISK_TEMPLATES: Final = frozenset([DT_DISKLESS, DT_PLAIN, DT_DRBD8, DT_FILE, DT_SHARED_FILE])
+DTS_FILEBASED: Final = frozenset([DT_FILE, DT_SHARED_FILE])
 #: Have a copy on a second node, over the network.
 DTS_NET_MIRROR: Final = frozenset([DT_DRBD8])
-DTS_NOT_LVM: Final = frozenset([DT_DISKLESS, DT_FILE])
-DTS_GROWABLE: Final = frozenset([DT_PLAIN, DT_DRBD8, DT_FILE])
+#: Their disks are within reach of every node.
+DTS_EXT_MIRROR: Final = frozenset([DT_SHARED_FILE])
+#: Instances that can start on a node other than their primary.
+DTS_MIRRORED: Final = DTS_NET_MIRROR | DTS_EXT_MIRROR
+DTS_NOT_LVM: Final = frozenset([DT_DISKLESS]) | DTS_FILEBASED
+DTS_GROWABLE: Final = DISK_TEMPLATES - {DT_DISKLESS}
 
 LD_LV: Final = "lvm"
 LD_DRBD8: Final = "drbd8"
@@ -442,6 +449,19 @@ JOB_STATUS_ERROR: Final = OP_STATUS_ERROR
 JOB_STATUS_ALL: Final = OP_STATUS_ALL
 JOBS_FINALIZED: Final = OPS_FINALIZED
 
+# What a node says about a migration
+
+MIGRATION_ACTIVE: Final = "active"
+MIGRATION_COMPLETED: Final = "completed"
+MIGRATION_FAILED: Final = "failed"
+MIGRATION_CANCELLED: Final = "cancelled"
+MIGRATION_STATUSES: Final = (
+    MIGRATION_ACTIVE,
+    MIGRATION_COMPLETED,
+    MIGRATION_FAILED,
+    MIGRATION_CANCELLED,
+)
+
 ELOG_MESSAGE: Final = "message"
 ELOG_PROGRESS: Final = "progress"
 
@@ -558,6 +578,7 @@ MAX_UDP_DATA_SIZE: Final = 61440
 SS_CLUSTER_NAME: Final = "cluster_name"
 SS_CLUSTER_TAGS: Final = "cluster_tags"
 SS_FILE_STORAGE_DIR: Final = "file_storage_dir"
+SS_SHARED_FILE_STORAGE_DIR: Final = "shared_file_storage_dir"
 SS_MASTER_CANDIDATES: Final = "master_candidates"
 SS_MASTER_CANDIDATES_IPS: Final = "master_candidates_ips"
 SS_MASTER_IP: Final = "master_ip"
@@ -578,6 +599,7 @@ SS_ALL: Final = frozenset(
         SS_CLUSTER_NAME,
         SS_CLUSTER_TAGS,
         SS_FILE_STORAGE_DIR,
+        SS_SHARED_FILE_STORAGE_DIR,
         SS_MASTER_CANDIDATES,
         SS_MASTER_CANDIDATES_IPS,
         SS_MASTER_IP,

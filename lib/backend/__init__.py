@@ -26,12 +26,15 @@ from .filestorage import CreateFileStorageDir, RemoveFileStorageDir, RenameFileS
 from .hooks import HooksRunner
 from .iallocator import IAllocatorRunner
 from .instance import (
+    AbortMigration,
     AcceptInstance,
     FinalizeMigration,
+    FinalizeMigrationSource,
     GetAllInstancesInfo,
     GetInstanceInfo,
     GetInstanceList,
     GetInstanceMigratable,
+    GetMigrationStatus,
     InstanceReboot,
     InstanceShutdown,
     MigrateInstance,
@@ -67,6 +70,7 @@ from .volumes import GetVolumeList, ListVolumeGroups, NodeVolumes
 __all__ = [
     "GetVolumeList",
     "HANDLERS",
+    "AbortMigration",
     "AcceptInstance",
     "AddNode",
     "Answer",
@@ -91,11 +95,13 @@ __all__ = [
     "DiagnoseOS",
     "Execute",
     "FinalizeMigration",
+    "FinalizeMigrationSource",
     "GetAllInstancesInfo",
     "GetInstanceInfo",
     "GetInstanceList",
     "GetInstanceMigratable",
     "GetMasterInfo",
+    "GetMigrationStatus",
     "RefuseDeposed",
     "GetNodeInfo",
     "HooksRunner",

@@ -80,6 +80,9 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "accept_instance": instance.AcceptInstance,
     "finalize_migration": instance.FinalizeMigration,
     "instance_migrate": instance.MigrateInstance,
+    "instance_get_migration_status": instance.GetMigrationStatus,
+    "instance_abort_migration": instance.AbortMigration,
+    "instance_finalize_migration_src": instance.FinalizeMigrationSource,
     # Block devices
     "blockdev_create": _BlockdevCreate,
     "blockdev_remove": blockdev.BlockdevRemove,

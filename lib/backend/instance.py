@@ -252,9 +252,12 @@ def MigrationInfo(instance: objects.Instance) -> str:
     )
 
 
-def AcceptInstance(instance: objects.Instance, info: Any, target: str) -> None:
-    """Prepare this node to receive an instance at its address C{target}."""
-    _Ask(
+def AcceptInstance(instance: objects.Instance, info: Any, target: str) -> str | None:
+    """Prepare this node to receive an instance at its address C{target}.
+
+    @return: what L{MigrateInstance} needs as target on the other node; None: the address will do
+    """
+    return _Ask(
         instance.hypervisor,
         f"Can't accept instance {instance.name}",
         lambda hyper: hyper.AcceptInstance(instance, info, target),
@@ -262,7 +265,10 @@ def AcceptInstance(instance: objects.Instance, info: Any, target: str) -> None:
 
 
 def FinalizeMigration(instance: objects.Instance, info: Any, success: bool) -> None:
-    """Finish a migration to this node, or tidy up after one that failed."""
+    """Finish a migration to this node, or tidy up after one that failed.
+
+    @raise RPCFail: it does not run; or, after a failure, it may: it must not go on at the source
+    """
     _Ask(
         instance.hypervisor,
         f"Can't finish the migration of {instance.name}",
@@ -271,9 +277,39 @@ def FinalizeMigration(instance: objects.Instance, info: Any, success: bool) -> N
 
 
 def MigrateInstance(instance: objects.Instance, target: str, live: bool) -> None:
-    """Move a running instance to the node with the address C{target}."""
+    """Start to move a running instance to another node.
+
+    @param target: what L{AcceptInstance} answered there, or that node's address
+    """
     _Ask(
         instance.hypervisor,
         f"Can't migrate instance {instance.name}",
         lambda hyper: hyper.MigrateInstance(instance, target, live),
+    )
+
+
+def GetMigrationStatus(instance: objects.Instance) -> dict[str, Any]:
+    """How far the migration away from this node is: see L{hypervisor.hv_base.MigrationStatus}."""
+    return _Ask(
+        instance.hypervisor,
+        f"Can't ask about the migration of {instance.name}",
+        lambda hyper: dict(hyper.GetMigrationStatus(instance).ToDict()),
+    )
+
+
+def AbortMigration(instance: objects.Instance) -> None:
+    """Cancel the migration away from this node, unless it is over."""
+    _Ask(
+        instance.hypervisor,
+        f"Can't cancel the migration of {instance.name}",
+        lambda hyper: hyper.AbortMigration(instance),
+    )
+
+
+def FinalizeMigrationSource(instance: objects.Instance, success: bool, live: bool) -> None:
+    """Remove an instance that has migrated away, or let it go on here after a failure."""
+    _Ask(
+        instance.hypervisor,
+        f"Can't finish the migration of {instance.name} on the node it left",
+        lambda hyper: hyper.FinalizeMigrationSource(instance, success, live),
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from .. import errors, ht, hvconsole, hvparams, pathutils, runtime
@@ -38,6 +40,28 @@ def CheckName(instance_name: str) -> str:
     if problem is not None:
         raise errors.HypervisorError(problem)
     return instance_name
+
+
+@dataclass(frozen=True)
+class MigrationStatus:
+    """How far a migration is.
+
+    @ivar status: one of C{constants.MIGRATION_STATUSES}
+    @ivar transferred_ram: bytes sent so far
+    @ivar total_ram: bytes of memory that the guest has
+    @ivar downtime: how long the guest stood still (completed) or is expected to, in milliseconds
+    @ivar message: for people; why it failed, what is going on
+    """
+
+    status: str
+    transferred_ram: int | None = None
+    total_ram: int | None = None
+    downtime: float | None = None
+    message: str = ""
+
+    def ToDict(self) -> dict[str, Any]:
+        """As it goes over the wire."""
+        return dataclasses.asdict(self)
 
 
 class BaseHypervisor:
@@ -112,28 +136,69 @@ class BaseHypervisor:
         """None if the hypervisor can be used, else what is wrong."""
         return f"hypervisor {self.KIND} is not implemented yet"
 
-    # Migration: MigrationInfo (source), AcceptInstance (target), MigrateInstance (source),
-    # FinalizeMigration (target).
+    # Migration, in this order:
+    #   source  MigrationInfo
+    #   target  AcceptInstance
+    #   source  MigrateInstance, then GetMigrationStatus until it is over (or AbortMigration)
+    #   target  FinalizeMigration
+    #   source  FinalizeMigrationSource
+    # The last two may be called at any time and again. After a failure, too, the target comes
+    # first: the source may go on only once it is certain that the guest does not run there.
 
     def MigrationInfo(self, instance: objects.Instance) -> str:
         """Text that the target node needs to accept the instance."""
         self._NotImplemented("preparing a migration")
 
-    def AcceptInstance(self, instance: objects.Instance, info: str, target: str) -> None:
-        """Prepare this node to receive an instance.
+    def AcceptInstance(self, instance: objects.Instance, info: str, target: str) -> str | None:
+        """Prepare this node to receive an instance, which does not count as running meanwhile.
 
         @param info: what L{MigrationInfo} returned on the source
         @param target: address of this node on which to wait
+        @return: what L{MigrateInstance} must get as its target; None: the address alone will do
         """
         self._NotImplemented("accepting a migrating instance")
 
     def FinalizeMigration(self, instance: objects.Instance, info: str, success: bool) -> None:
-        """The migration to this node is over: keep the instance, or clean up after a failure."""
+        """The migration to this node is over: keep the instance, or clean up after a failure.
+
+        @param success: True: wait until the instance runs here; False: end what waits for it
+        @raise errors.HypervisorError: it does not run; or, after a failure, it is not certain that
+          it does not run (it has arrived all the same): then it must not go on at the source
+        """
         self._NotImplemented("ending a migration")
 
     def MigrateInstance(self, instance: objects.Instance, target: str, live: bool) -> None:
-        """Move a running instance to the node with the address C{target}."""
+        """Start to move a running instance to another node.
+
+        @param target: what L{AcceptInstance} returned there, or only the node's address
+        @param live: let the guest run meanwhile; else it is stopped first
+        """
         self._NotImplemented("migrating an instance")
+
+    def GetMigrationStatus(self, instance: objects.Instance) -> MigrationStatus:
+        """How far the migration away from here is.
+
+        Does not raise because of what may have befallen the instance; that is C{failed}.
+        """
+        self._NotImplemented("asking about a migration")
+
+    def AbortMigration(self, instance: objects.Instance) -> None:
+        """Cancel the migration away from here; the guest goes on running here.
+
+        One that is completed stays so: ask L{GetMigrationStatus} afterwards.
+        """
+        self._NotImplemented("cancelling a migration")
+
+    def FinalizeMigrationSource(
+        self, instance: objects.Instance, success: bool, live: bool
+    ) -> None:
+        """The migration away from here is over.
+
+        @param success: True: it runs on the target, remove it here; False: it must go on here (and
+          does no longer exist on the target)
+        @param live: as for L{MigrateInstance}
+        """
+        self._NotImplemented("ending a migration")
 
     # Class methods: no access to a node needed, but for ValidateParameters and PowercycleNode
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .. import objects
 
 _ROOT_DIR = pathutils.RUN_GANETI_DIR + "/fake-hypervisor"
+#: In it; no instance is called so.
+_GONE_DIR = ".migrated-away"
 #: Environment variable that must be 1 for a powercycle to happen.
 ALLOW_POWERCYCLE = "GANETI_FAKE_POWERCYCLE"
 
@@ -50,6 +52,7 @@ class FakeHypervisor(hv_base.BaseHypervisor):
         self._rt.files.write(
             self._Path(instance.name), f"0\n{memory}\n{vcpus}\n".encode(), mode=0o644, durable=False
         )
+        self._rt.files.remove(self._GonePath(instance.name))
 
     def _MarkDown(self, name: str) -> None:
         self._rt.files.remove(self._Path(name))
@@ -151,11 +154,12 @@ class FakeHypervisor(hv_base.BaseHypervisor):
     def MigrationInfo(self, instance: objects.Instance) -> str:
         return ""
 
-    def AcceptInstance(self, instance: objects.Instance, info: str, target: str) -> None:
+    def AcceptInstance(self, instance: objects.Instance, info: str, target: str) -> str | None:
         if self._IsRunning(instance.name):
             raise errors.HypervisorError(
                 f"Can't accept instance {instance.name}: it is already running here"
             )
+        return None
 
     def MigrateInstance(self, instance: objects.Instance, target: str, live: bool) -> None:
         if not self._IsRunning(instance.name):
@@ -163,7 +167,40 @@ class FakeHypervisor(hv_base.BaseHypervisor):
                 f"Can't migrate instance {instance.name}: it is not running"
             )
         logging.debug("Migrating %s to %s (live=%s)", instance.name, target, live)
-        self._MarkDown(instance.name)
+        # At once. What is left shows that it was here, until somebody says how it went.
+        try:
+            self._rt.files.rename(self._Path(instance.name), self._GonePath(instance.name), True)
+        except OSError as err:
+            raise errors.HypervisorError(f"Can't migrate instance {instance.name}: {err}") from err
+
+    def _GonePath(self, name: str) -> str:
+        """File of an instance that has migrated away, until the migration is finalized."""
+        return os.path.join(self._root_dir, _GONE_DIR, hv_base.CheckName(name))
+
+    def GetMigrationStatus(self, instance: objects.Instance) -> hv_base.MigrationStatus:
+        if self._rt.files.exists(self._GonePath(instance.name)):
+            size = instance.beparams[constants.BE_MEMORY] * 2**20
+            return hv_base.MigrationStatus(constants.MIGRATION_COMPLETED, size, size, 0)
+        return hv_base.MigrationStatus(
+            constants.MIGRATION_FAILED,
+            message="no migration was started"
+            if self._IsRunning(instance.name)
+            else "the instance is not running",
+        )
+
+    def AbortMigration(self, instance: objects.Instance) -> None:
+        """Migrations are over as soon as they begin."""
+        hv_base.CheckName(instance.name)
+
+    def FinalizeMigrationSource(
+        self, instance: objects.Instance, success: bool, live: bool
+    ) -> None:
+        gone = self._GonePath(instance.name)
+        if success:
+            self._MarkDown(instance.name)
+            self._rt.files.remove(gone)
+        elif self._rt.files.exists(gone):
+            self._rt.files.rename(gone, self._Path(instance.name))
 
     def FinalizeMigration(self, instance: objects.Instance, info: str, success: bool) -> None:
         if success:

@@ -49,6 +49,19 @@ _ENCODED: Final = ht.TTuple(
 #: A numeric id, or a name as later versions send it.
 _OWNER: Final = ht.TOr(ht.TInt, ht.TNonEmptyString)
 _STATUS: Final = ht.TMaybe(ht.TDict)
+_MIGRATION_STATUS: Final = ht.TObject(
+    {
+        "status": ht.TElemOf(*constants.MIGRATION_STATUSES),
+        # Bytes
+        "transferred_ram": ht.TMaybe(ht.TNonNegativeInt),
+        "total_ram": ht.TMaybe(ht.TNonNegativeInt),
+        # Milliseconds
+        "downtime": ht.TMaybe(ht.TNonNegativeNumber),
+        # Text for people; says why, after a failure
+        "message": ht.TString,
+    },
+    others=True,
+)
 #: Text for people.
 _TEXT: Final = ht.TString
 _NOTHING: Final = ht.TNone
@@ -74,6 +87,10 @@ _STORAGE_TYPE: Final = Arg("storage_type", ht.TElemOf(constants.VALID_STORAGE_TY
 _STORAGE_ARGS: Final = Arg("storage_args", ht.TList)
 #: Opaque: made by the hypervisor of one node for that of another.
 _MIGRATION_INFO: Final = Arg("info", ht.TAny)
+#: Where an instance migrates to: an address, or what the node there answered to accept_instance.
+_ENDPOINT: Final = Arg(
+    "target", ht.TOr(ht.TAddress, ht.TRegex(r"\[[0-9a-fA-F:.%a-z]+\]:[0-9]+", "[address]:port"))
+)
 
 
 def _DelayTimeout(args: Sequence[Any]) -> float:
@@ -430,8 +447,9 @@ _INSTANCE_CALLS: Final = (
         SINGLE,
         TMO_NORMAL,
         [_INSTANCE, _MIGRATION_INFO, _TARGET],
-        _NOTHING,
-        "Prepare the target of a migration",
+        # None: the target's address alone is enough
+        ht.TMaybe(ht.TNonEmptyString),
+        "Prepare the target of a migration: what instance_migrate gets as its target",
     ),
     Call(
         "finalize_migration",
@@ -439,15 +457,40 @@ _INSTANCE_CALLS: Final = (
         TMO_NORMAL,
         [_INSTANCE, _MIGRATION_INFO, Arg("success", ht.TBool)],
         _NOTHING,
-        "Finish, or tidy up after, a migration on the target",
+        "On the target: wait until the guest runs there, or end it after a migration that failed",
     ),
     Call(
         "instance_migrate",
         SINGLE,
         TMO_SLOW,
-        [_INSTANCE, _TARGET, Arg("live", ht.TBool)],
+        [_INSTANCE, _ENDPOINT, Arg("live", ht.TBool)],
         _NOTHING,
-        "Migrate the instance away",
+        "Start to migrate the instance away",
+    ),
+    Call(
+        "instance_get_migration_status",
+        SINGLE,
+        TMO_URGENT,
+        [_INSTANCE],
+        _MIGRATION_STATUS,
+        "On the source: how far the migration is",
+        read_only=True,
+    ),
+    Call(
+        "instance_abort_migration",
+        SINGLE,
+        TMO_NORMAL,
+        [_INSTANCE],
+        _NOTHING,
+        "On the source: cancel the migration, unless it is over; the guest goes on running there",
+    ),
+    Call(
+        "instance_finalize_migration_src",
+        SINGLE,
+        TMO_NORMAL,
+        [_INSTANCE, Arg("success", ht.TBool), Arg("live", ht.TBool)],
+        _NOTHING,
+        "On the source: remove the instance that has gone, or let it go on after a failure",
     ),
 )
 

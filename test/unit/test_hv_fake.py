@@ -80,6 +80,9 @@ class TestRegistry:
             ("AcceptInstance", (None, "", "192.0.2.1")),
             ("MigrateInstance", (None, "192.0.2.1", True)),
             ("FinalizeMigration", (None, "", True)),
+            ("GetMigrationStatus", (None,)),
+            ("AbortMigration", (None,)),
+            ("FinalizeMigrationSource", (None, True, True)),
         ],
     )
     def test_not_there_is_said(self, kind, method, args):
@@ -123,6 +126,10 @@ class TestNames:
             lambda: hv.AcceptInstance(instance, "", "192.0.2.1"),
             lambda: hv.FinalizeMigration(instance, "", True),
             lambda: hv.FinalizeMigration(instance, "", False),
+            lambda: hv.GetMigrationStatus(instance),
+            lambda: hv.AbortMigration(instance),
+            lambda: hv.FinalizeMigrationSource(instance, True, True),
+            lambda: hv.FinalizeMigrationSource(instance, False, True),
         ):
             with pytest.raises(errors.HypervisorError, match="no instance name"):
                 act()
@@ -195,16 +202,42 @@ class TestFakeLife:
         target = hv_fake.FakeHypervisor(hv._rt, "/run/other")
         hv.StartInstance(instance, [])
         info = hv.MigrationInfo(instance)
-        target.AcceptInstance(instance, info, "192.0.2.2")
+        assert target.AcceptInstance(instance, info, "192.0.2.2") is None
+        assert target.ListInstances() == []
         hv.MigrateInstance(instance, "192.0.2.2", True)
+        status = hv.GetMigrationStatus(instance)
+        assert (status.status, status.total_ram) == ("completed", 128 * 2**20)
         target.FinalizeMigration(instance, info, True)
-        assert (hv.ListInstances(), target.ListInstances()) == ([], [instance.name])
+        for _ in range(2):
+            hv.FinalizeMigrationSource(instance, True, True)
+            assert (hv.ListInstances(), target.ListInstances()) == ([], [instance.name])
+        assert hv.GetMigrationStatus(instance).status == "failed"
         with pytest.raises(errors.HypervisorError, match="not running"):
             hv.MigrateInstance(instance, "192.0.2.2", True)
         with pytest.raises(errors.HypervisorError, match="already running"):
             target.AcceptInstance(instance, info, "192.0.2.2")
         target.FinalizeMigration(instance, info, False)
         assert target.ListInstances() == []
+
+    def test_migration_that_failed_leaves_it_at_the_source(self, hv):
+        instance = _Instance()
+        hv.StartInstance(instance, [])
+        assert hv.GetMigrationStatus(instance).message == "no migration was started"
+        hv.FinalizeMigrationSource(instance, False, True)
+        assert hv.ListInstances() == [instance.name]
+        hv.MigrateInstance(instance, "192.0.2.2", True)
+        assert hv.ListInstances() == []
+        hv.AbortMigration(instance)
+        for _ in range(2):
+            hv.FinalizeMigrationSource(instance, False, True)
+            assert hv.ListInstances() == [instance.name]
+
+    def test_old_migration_is_forgotten_at_a_start(self, hv):
+        instance = _Instance()
+        hv.StartInstance(instance, [])
+        hv.MigrateInstance(instance, "192.0.2.2", True)
+        hv.StartInstance(instance, [])
+        assert hv.GetMigrationStatus(instance).status == "failed"
 
     def test_verify(self, hv):
         assert hv.Verify() is None
