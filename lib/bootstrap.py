@@ -121,6 +121,7 @@ class InitParams:
     mac_prefix: str = constants.DEFAULT_MAC_PREFIX
     master_netdev: str = constants.DEFAULT_BRIDGE
     file_storage_dir: str = pathutils.DEFAULT_FILE_STORAGE_DIR
+    shared_file_storage_dir: str | None = None
     candidate_pool_size: int = constants.MASTER_POOL_SIZE_DEFAULT
     secondary_ip: str | None = None
     vg_name: str | None = None
@@ -165,6 +166,11 @@ def CheckInitSyntax(ip: InitParams) -> InitParams:
     if ip.file_storage_dir and not io.IsNormAbsPath(ip.file_storage_dir):
         raise _Prereq(
             f"File storage directory {ip.file_storage_dir!r} must be an absolute, normalized path"
+        )
+    if ip.shared_file_storage_dir and not io.IsNormAbsPath(ip.shared_file_storage_dir):
+        raise _Prereq(
+            f"Shared file storage directory {ip.shared_file_storage_dir!r} must be an absolute,"
+            " normalized path"
         )
     if not re.fullmatch(r"[^/\s]{1,15}", ip.master_netdev) or ip.master_netdev in (".", ".."):
         raise _Prereq(f"Master network device {ip.master_netdev!r} is no name of a device")
@@ -291,6 +297,19 @@ def _CheckFileStorageDir(path: str) -> None:
         )
 
 
+def _CheckSharedDir(path: str | None) -> None:
+    """Check that it is there: it is somebody else's, mounted for all nodes, and never made."""
+    if not path:
+        return
+    local = pathutils.LocalPath(path)
+    if not os.path.isdir(local) or not os.access(local, os.W_OK | os.X_OK):
+        raise _Prereq(
+            f"Shared file storage directory {local} is not there or not writable; mount it first,"
+            " here and on all nodes",
+            errors.ECODE_ENVIRON,
+        )
+
+
 def _MakeFileStorageDir(path: str) -> None:
     if not path:
         return
@@ -320,6 +339,7 @@ def _CheckInit(ip: InitParams, rt: runtime.Runtime) -> tuple[InitParams, _Place]
     ip = CheckInitSyntax(ip)
     place = _CheckPlace(ip)
     _CheckFileStorageDir(ip.file_storage_dir)
+    _CheckSharedDir(ip.shared_file_storage_dir)
     _ReadHostKey(ip.modify_ssh_setup, rt)
     return ip, place
 
@@ -560,6 +580,7 @@ def BuildConfiguration(
         master_netdev=ip.master_netdev,
         cluster_name=place.cluster_name,
         file_storage_dir=ip.file_storage_dir,
+        shared_file_storage_dir=ip.shared_file_storage_dir,
         enabled_hypervisors=list(ip.enabled_hypervisors),
         beparams={constants.PP_DEFAULT: dict(ip.beparams)},
         nicparams={constants.PP_DEFAULT: dict(ip.nicparams)},

@@ -242,6 +242,8 @@ OS_SEARCH_PATH: Final[list[str]] = [
     AddRoot(path) for path in _Build("OS_SEARCH_PATH", ["/srv/ganeti/os", "/usr/share/ganeti/os"])
 ]
 #: Goes into the configuration: see L{LocalPath}.
+#: Where a directory that all nodes share is expected; used only when the cluster is told so.
+DEFAULT_SHARED_FILE_STORAGE_DIR: Final = "/srv/ganeti/shared-file-storage"
 DEFAULT_FILE_STORAGE_DIR: Final[str] = _Build(
     "DEFAULT_FILE_STORAGE_DIR", "/srv/ganeti/file-storage"
 )

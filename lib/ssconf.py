@@ -229,6 +229,13 @@ class SimpleStore:
         """Base directory of file disks; empty if there is none."""
         return self._Read(constants.SS_FILE_STORAGE_DIR)
 
+    def GetSharedFileStorageDir(self) -> str:
+        """Base directory of the file disks that all nodes share; empty if there is none."""
+        if not self._rt.files.exists(self.KeyToFilename(constants.SS_SHARED_FILE_STORAGE_DIR)):
+            # Written by a version that did not know it
+            return ""
+        return self._Read(constants.SS_SHARED_FILE_STORAGE_DIR)
+
     def GetMasterIP(self) -> str:
         """The cluster's IP address, which the master node holds."""
         return self._Read(constants.SS_MASTER_IP)

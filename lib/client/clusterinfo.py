@@ -69,6 +69,11 @@ def FormatClusterInfo(info: Mapping[str, Any], roman: bool = False) -> list[str]
         f"  - master netdev: {info['master_netdev']}",
         f"  - lvm volume group: {info['volume_group_name']}",
         f"  - file storage path: {info['file_storage_dir']}",
+        *(
+            [f"  - shared file storage path: {info['shared_file_storage_dir']}"]
+            if info.get("shared_file_storage_dir")
+            else []
+        ),
         f"  - maintenance of node health: {info['maintain_node_health']}",
         f"  - uid pool: {uidpool.FormatUidPool(info['uid_pool'], roman=roman)}",
     ]

@@ -111,6 +111,7 @@ def SetClusterParams(opts: Any, args: list[str]) -> int:
     given = (
         opts.vg_name, opts.enabled_hypervisors, opts.uid_pool, opts.add_uids, opts.remove_uids,
         opts.candidate_pool_size, opts.maintain_node_health, opts.default_iallocator or None,
+        opts.shared_file_storage_dir,
         opts.hvparams or None, opts.beparams or None, opts.nicparams or None,
         opts.diskparams or None, None if opts.lvm_storage else False,
     )  # fmt: skip
@@ -136,6 +137,8 @@ def SetClusterParams(opts: Any, args: list[str]) -> int:
         add_uids=_UidRanges(opts.add_uids),
         remove_uids=_UidRanges(opts.remove_uids),
     )
+    if opts.shared_file_storage_dir is not None:
+        op.shared_file_storage_dir = opts.shared_file_storage_dir
     if diskparams:
         op.diskparams = diskparams
     if opts.default_iallocator:

@@ -25,6 +25,7 @@ def InitCluster(opts: Any, args: list[str]) -> int:
         mac_prefix=opts.mac_prefix,
         master_netdev=opts.master_netdev,
         file_storage_dir=file_storage_dir if constants.ENABLE_FILE_STORAGE else "",
+        shared_file_storage_dir=opts.shared_file_storage_dir or None,
         candidate_pool_size=opts.candidate_pool_size,
         secondary_ip=opts.secondary_ip,
         vg_name=vg_name,

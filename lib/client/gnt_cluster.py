@@ -234,9 +234,14 @@ _UID_POOL_OPT: Final = options.Opt(
     "--uid-pool", default=None, metavar="LIST",
     help="User ids for instances: comma separated ids and ranges low-high",
 )  # fmt: skip
+_SHARED_DIR_OPT: Final = options.Opt(
+    "--shared-file-storage-dir", default=None, metavar="DIR", complete=options.COMPLETE_FILE,
+    help="Directory that all nodes share, below which the disks of 'sharedfile' instances are",
+)  # fmt: skip
 _PARAM_OPTS: Final = (
     options.BACKEND_OPT, _CP_SIZE_OPT, _ENABLED_HV_OPT, options.HVLIST_OPT,
     options.NIC_PARAMS_OPT, _NO_LVM_OPT, _VG_NAME_OPT, _MAINTAIN_OPT, _UID_POOL_OPT,
+    _SHARED_DIR_OPT,
 )  # fmt: skip
 _INIT_OPTS: Final = (
     *(opt for opt in _PARAM_OPTS if opt not in (_CP_SIZE_OPT, _ENABLED_HV_OPT)),

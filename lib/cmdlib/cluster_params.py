@@ -72,6 +72,7 @@ class ClusterChanges:
     uid_pool: list[list[int]] | None
     maintain_node_health: bool | None
     candidate_pool_size: int | None
+    shared_file_storage_dir: str | None
     default_iallocator: dict[str, list[str]] | None
 
     def Apply(self, obj: objects.Cluster) -> None:
@@ -87,6 +88,7 @@ class ClusterChanges:
             "uid_pool",
             "maintain_node_health",
             "candidate_pool_size",
+            "shared_file_storage_dir",
             "default_iallocator",
         ):
             value = getattr(self, name)
@@ -133,6 +135,7 @@ def ComputeClusterChanges(obj: objects.Cluster, op: Any) -> ClusterChanges:
         uid_pool=uid_pool,
         maintain_node_health=op.maintain_node_health,
         candidate_pool_size=op.candidate_pool_size,
+        shared_file_storage_dir=op.shared_file_storage_dir,
         default_iallocator=ComputeAllocators(obj.default_iallocator, op.default_iallocator),
     )
 
@@ -285,6 +288,12 @@ class LUClusterSetParams(base.LogicalUnit):
                     f" {', '.join(sorted(constants.HYPER_TYPES))}, and none twice"
                 )
 
+        shared_dir = self.op.shared_file_storage_dir
+        if shared_dir and not io.IsNormAbsPath(shared_dir):
+            raise _Invalid(
+                f"shared_file_storage_dir {shared_dir!r} must be an absolute, normalized path"
+            )
+
     def ExpandNames(self) -> None:
         self.needed_locks = {locking.LEVEL_NODE: locking.ALL_SET}
         self.share_locks[locking.LEVEL_NODE] = 1
@@ -304,6 +313,25 @@ class LUClusterSetParams(base.LogicalUnit):
         self._CheckHypervisors(obj, changes)
         self._CheckNewHypervisors(obj)
         self._CheckAllocators()
+        self._CheckSharedDirInUse()
+
+    def _CheckSharedDirInUse(self) -> None:
+        """Nodes touch no disk outside of it: those that there are must stay inside."""
+        new = self.op.shared_file_storage_dir
+        if new is None:
+            return
+        outside = [
+            item.name
+            for item in self.cfg.GetAllInstancesInfo().values()
+            if item.disk_template == constants.DT_SHARED_FILE
+            and not all(str(disk.logical_id[1]).startswith(f"{new}/") for disk in item.disks)
+        ]
+        if outside:
+            raise errors.OpPrereqError(
+                f"shared_file_storage_dir: disks of {announce.FormatNames(outside)} are not below"
+                f" {new!r}",
+                errors.ECODE_STATE,
+            )
 
     def _CheckHypervisorsInUse(self, obj: objects.Cluster) -> None:
         """Nobody looks after instances whose hypervisor is not enabled."""
@@ -472,6 +500,31 @@ class LUClusterSetParams(base.LogicalUnit):
             candidates.AdjustCandidatePool(self, pool_size=self.op.candidate_pool_size)
 
         cluster.UpdateCluster(self, self._Change, feedback_fn)
+        if self.op.shared_file_storage_dir:
+            self._ProbeSharedDir(self.op.shared_file_storage_dir)
+
+    def _ProbeSharedDir(self, top: str) -> None:
+        """Do all nodes share it? One makes a directory there, which each other one renames."""
+        nodes = [node.name for node in self.cfg.GetAllNodesInfo().values() if not node.offline]
+        master = self.cfg.GetMasterNode()
+        prefix = f"{top}/probe-{self.context.runtime.random.token_hex(8)}-"
+        result = self.rpc.call_file_storage_dir_create(master, f"{prefix}0")
+        if result.fail_msg:
+            self.LogWarning("Node %s can not use %s: %s", master, top, result.fail_msg)
+            return
+        renamed = 0
+        for node in text.NiceSort(set(nodes) - {master}):
+            old, new = f"{prefix}{renamed}", f"{prefix}{renamed + 1}"
+            result = self.rpc.call_file_storage_dir_rename(node, old, new)
+            if result.fail_msg:
+                self.LogWarning("Node %s does not share %s: %s", node, top, result.fail_msg)
+            else:
+                renamed += 1
+        result = self.rpc.call_file_storage_dir_remove(master, f"{prefix}{renamed}")
+        if result.fail_msg:
+            self.LogWarning(
+                "Node %s can not remove %s%d: %s", master, prefix, renamed, result.fail_msg
+            )
 
     def _Change(self, obj: objects.Cluster) -> None:
         # From the cluster as it is now: others may have changed it since the checks.

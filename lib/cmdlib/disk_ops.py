@@ -50,7 +50,7 @@ def GenerateDiskTemplate(
     """
     if template == constants.DT_DISKLESS:
         return []
-    if template == constants.DT_FILE:
+    if template in constants.DTS_FILEBASED:
         if secondary_nodes:
             raise errors.ProgrammerError(
                 f"Disks in files can not have secondaries: {instance_name}"
@@ -161,7 +161,7 @@ def CreateDisks(
     """
     primary = target_node or instance.primary_node
     nodes = [target_node] if target_node else [primary, *sorted(instance.secondary_nodes)]
-    if instance.disk_template == constants.DT_FILE and instance.disks:
+    if instance.disk_template in constants.DTS_FILEBASED and instance.disks:
         directory = _FileDirectory(instance)
         result = lu.rpc.call_file_storage_dir_create(primary, directory)
         result.Raise(f"Directory {directory} can not be created on node {primary}")
@@ -208,7 +208,7 @@ def RemoveDisks(
     ok = True
     for disk in instance.disks:
         ok = RemoveDisk(lu, disk, instance.primary_node, target_node) and ok
-    if instance.disk_template == constants.DT_FILE and instance.disks:
+    if instance.disk_template in constants.DTS_FILEBASED and instance.disks:
         node = target_node or instance.primary_node
         directory = _FileDirectory(instance)
         result = lu.rpc.call_file_storage_dir_remove(node, directory)

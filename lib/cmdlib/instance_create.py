@@ -17,7 +17,7 @@ def _Invalid(message: str) -> errors.OpPrereqError:
 
 
 #: What this suite can create by now; the others are known but refused.
-_TEMPLATES_AT_HAND: Final = frozenset([constants.DT_DISKLESS, constants.DT_FILE])
+_TEMPLATES_AT_HAND: Final = constants.DTS_NOT_LVM
 
 
 def CheckDiskSettings(disks: list[dict[str, Any]], first: int | str = 0) -> list[dict[str, Any]]:
@@ -166,16 +166,10 @@ class LUInstanceCreate(base.LogicalUnit):
     def CheckPrereq(self) -> None:
         op = self.op
         cluster = self.cfg.GetClusterInfo()
-        if op.disk_template == constants.DT_FILE and not (
-            pathutils.ENABLE_FILE_STORAGE and cluster.file_storage_dir
-        ):
-            raise _Invalid("File storage is disabled in this cluster")
-        if op.disk_template == constants.DT_FILE and not op.disks:
-            raise _Invalid("disks: none given for the disk template 'file'")
+        if op.disk_template in constants.DTS_FILEBASED:
+            self._CheckFileStorage()
         if op.disk_template == constants.DT_DISKLESS and op.disks:
             raise _Invalid("disks: given, but the disk template is 'diskless'")
-        if op.file_storage_dir:
-            self._CheckFileStorageDir(cluster.file_storage_dir, op.file_storage_dir)
         self.plan = self._MakePlan(cluster)
         if op.ip_check and self.name_ip is not None:
             instance_checks.CheckAddressFree(
@@ -187,8 +181,27 @@ class LUInstanceCreate(base.LogicalUnit):
             nic.mac = nics.ResolveMac(self, f"nic/{index}", nic.mac)
         self.dry_run_result = [op.pnode]
 
-    @staticmethod
-    def _CheckFileStorageDir(top: str, relative: str) -> None:
+    def _GetStorageDir(self) -> str:
+        """Base directory of the files of the disk template; empty if there is none."""
+        if self.op.disk_template == constants.DT_SHARED_FILE:
+            return self.cfg.GetSharedFileStorageDir()
+        return self.cfg.GetFileStorageDir() or ""
+
+    def _CheckFileStorage(self) -> None:
+        op, top = self.op, self._GetStorageDir()
+        if not pathutils.ENABLE_FILE_STORAGE or not top:
+            advice = ""
+            if op.disk_template == constants.DT_SHARED_FILE:
+                advice = (
+                    ": 'gnt-cluster modify --shared-file-storage-dir' names the directory that all"
+                    " nodes share"
+                )
+            raise _Invalid(
+                f"Disk template {op.disk_template!r} is disabled in this cluster{advice}"
+            )
+        if not op.disks:
+            raise _Invalid(f"disks: none given for the disk template {op.disk_template!r}")
+        relative = op.file_storage_dir or ""
         if not (os.path.normpath(os.path.join(top, relative)) + "/").startswith(top + "/"):
             raise _Invalid(f"file_storage_dir {relative!r} leads out of {top}")
 
@@ -323,7 +336,7 @@ class LUInstanceCreate(base.LogicalUnit):
 
     def _MakeDisks(self) -> list[objects.Disk]:
         op = self.op
-        top = self.cfg.GetFileStorageDir() or ""
+        top = self._GetStorageDir()
         directory = os.path.normpath(os.path.join(top, op.file_storage_dir or "", op.instance_name))
         return disk_ops.GenerateDiskTemplate(
             self,

@@ -88,7 +88,7 @@ class LUInstanceGrowDisk(_InstanceNodesMixin):
             raise errors.OpPrereqError(
                 f"amount must be positive, not {self.op.amount}", errors.ECODE_INVAL
             )
-        if instance.disk_template != constants.DT_FILE:
+        if instance.disk_template not in constants.DTS_FILEBASED:
             instance_checks.CheckNodesFreeDisk(self, sorted(instance.all_nodes), self.op.amount)
 
     def DescribeChanges(self) -> list[announce.Change]:

@@ -284,7 +284,7 @@ class LUInstanceRename(_InstanceLU):
             announce.OfInstance(instance.name, f"renamed to {self.op.new_name}"),
             announce.OfInstance(self.op.new_name, "takes over all of it but the name"),
         ]
-        if instance.disk_template == constants.DT_FILE and instance.disks:
+        if instance.disk_template in constants.DTS_FILEBASED and instance.disks:
             old_dir, new_dir = self._GetDirectories(instance)
             lines += announce.OnNodes(node, f"rename {old_dir} to {new_dir}")
         return [
@@ -328,7 +328,7 @@ class LUInstanceRename(_InstanceLU):
         a directory that was moved already is fine.
         """
         instance = self._GetInstance()
-        if instance.disk_template != constants.DT_FILE or not instance.disks:
+        if instance.disk_template not in constants.DTS_FILEBASED or not instance.disks:
             return
         node = instance.primary_node
         old_dir, new_dir = self._GetDirectories(instance)

@@ -49,6 +49,7 @@ class LUClusterQuery(base.NoHooksLU):
             "master_netdev": cluster.master_netdev,
             "volume_group_name": cluster.volume_group_name,
             "file_storage_dir": cluster.file_storage_dir,
+            "shared_file_storage_dir": cluster.shared_file_storage_dir or "",
             "maintain_node_health": cluster.maintain_node_health,
             "ctime": cluster.ctime,
             "mtime": cluster.mtime,

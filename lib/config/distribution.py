@@ -135,6 +135,7 @@ def SsconfValues(written: Written) -> dict[str, str]:
         constants.SS_CLUSTER_NAME: cluster.cluster_name or "",
         constants.SS_CLUSTER_TAGS: _Lines(sorted(cluster.tags or ())),
         constants.SS_FILE_STORAGE_DIR: cluster.file_storage_dir or "",
+        constants.SS_SHARED_FILE_STORAGE_DIR: cluster.shared_file_storage_dir or "",
         constants.SS_MASTER_CANDIDATES: _Lines(node.name for node in candidates),
         constants.SS_MASTER_CANDIDATES_IPS: _Lines(node.primary_ip for node in candidates),
         constants.SS_MASTER_IP: cluster.master_ip or "",

@@ -156,6 +156,7 @@ def NewConfigData(
         mac_prefix="aa:00:00",
         volume_group_name="xenvg",
         file_storage_dir="/srv/ganeti/file-storage",
+        shared_file_storage_dir="/srv/ganeti/shared-file-storage",
         enabled_hypervisors=[constants.HT_FAKE],
         candidate_pool_size=candidates,
         ctime=now,

@@ -76,6 +76,11 @@ class ConfigReader:
         with self._engine.lock:
             return self._store.cluster.file_storage_dir
 
+    def GetSharedFileStorageDir(self) -> str:
+        """Base directory of the file disks that all nodes share; empty if there is none."""
+        with self._engine.lock:
+            return self._store.cluster.shared_file_storage_dir or ""
+
     def GetVGName(self) -> str | None:
         """Name of the volume group; None without LVM."""
         with self._engine.lock:

@@ -45,6 +45,8 @@ class Cluster(TaggableObject):
     @ivar highest_used_port: last port given out
     @ivar tcpudp_port_pool: ports that were given back
     @ivar volume_group_name: None without LVM
+    @ivar shared_file_storage_dir: base directory of file disks that all nodes share; empty or None
+        if there is none
     @ivar enabled_hypervisors: the first one is the default
     @ivar hvparams: hypervisor -> its parameters, complete
     @ivar os_hvp: OS name (with variant) -> hypervisor -> parameters that differ
@@ -64,6 +66,7 @@ class Cluster(TaggableObject):
     mac_prefix: str
     volume_group_name: str | None
     file_storage_dir: str
+    shared_file_storage_dir: str | None
     enabled_hypervisors: list[str]
     hvparams: dict[str, dict[str, Any]]
     os_hvp: dict[str, dict[str, dict[str, Any]]]

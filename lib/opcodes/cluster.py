@@ -143,6 +143,13 @@ class OpClusterSetParams(OpCode):
             None,
             "May the watcher remove instances and disks that no node should have",
         ),
+        Param(
+            "shared_file_storage_dir",
+            ht.TMaybe(ht.TString),
+            None,
+            "Directory that all nodes share, for the disks of 'sharedfile' instances; an empty text"
+            " for none",
+        ),
         Param("uid_pool", _UIDS, None, "New user-id pool: list of [lowest, highest]"),
         Param("add_uids", _UIDS, None, "Ranges to add to the user-id pool"),
         Param("remove_uids", _UIDS, None, "Ranges to remove from the user-id pool"),

@@ -184,7 +184,6 @@ LATER_PARAMS: Final[Mapping[str, _Neutral]] = {
         "master_netdev": _NONE,
         "master_netmask": _NONE,
         "file_storage_dir": _NONE,
-        "shared_file_storage_dir": _NONE,
         "gluster_storage_dir": _NONE,
         "enabled_disk_templates": _NONE,
         "enabled_data_collectors": _EMPTY,

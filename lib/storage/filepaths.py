@@ -1,9 +1,10 @@
 """Which paths may hold file disks.
 
 Everything that makes, changes or removes a file disk or its directory asks here first. Allowed is
-what lies below the cluster's file storage directory, or below a directory that the administrator
-of this node lists in C{<sysconfdir>/ganeti/file-storage-paths} (one absolute path a line, C{#}
-begins a comment). Places of the operating system are refused even then.
+what lies below one of the cluster's file storage directories, the nodes' own or the one they share,
+or below a directory that the administrator of this node lists in
+C{<sysconfdir>/ganeti/file-storage-paths} (one absolute path a line, C{#} begins a comment). Places
+of the operating system are refused even then.
 
 Paths are compared by their parts, after symbolic links were followed: neither C{..}, nor a
 neighbour whose name merely begins alike, nor a link leads out.
@@ -71,8 +72,9 @@ def GetAllowedDirs(store: ssconf.SimpleStore | None = None) -> list[str]:
 
     @raise errors.ConfigurationError: this node does not know its cluster's directory
     """
-    base = (store or ssconf.SimpleStore()).GetFileStorageDir()
-    allowed = [base] if base else []
+    store = store or ssconf.SimpleStore()
+    bases = (store.GetFileStorageDir(), store.GetSharedFileStorageDir())
+    allowed = [path for path in bases if path]
     with contextlib.suppress(FileNotFoundError):
         allowed.extend(ParsePaths(io.ReadFile(FILE_STORAGE_PATHS_FILE)))
     rootdir = os.path.realpath(pathutils.ROOTDIR) if pathutils.ROOTDIR else ""

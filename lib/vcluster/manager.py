@@ -181,6 +181,7 @@ class VirtualCluster:
             "--no-ssh-init",
             "--no-lvm-storage",
             "--master-netdev=lo",
+            f"--shared-file-storage-dir={pathutils.DEFAULT_SHARED_FILE_STORAGE_DIR}",
             f"--enabled-hypervisors={self.layout.hypervisor}",
             "--nic-parameters=mode=bridged,link=xen-br0",
         ]
@@ -199,6 +200,7 @@ class VirtualCluster:
             pathutils.DEFAULT_FILE_STORAGE_DIR,
         ):
             os.makedirs(root + path, exist_ok=True)
+        self._ShareDirectory(root + pathutils.DEFAULT_SHARED_FILE_STORAGE_DIR)
         files = {pathutils.ETC_HOSTS: self.layout.HostsFile()}
         if node == self.layout.nodes[0]:
             password = self._rt.random.token_hex(8)
@@ -206,6 +208,13 @@ class VirtualCluster:
         for path, content in files.items():
             self._rt.files.write(root + path, content.encode(), mode=0o600)
         osdefs.Install(root + pathutils.OS_SEARCH_PATH[0])
+
+    def _ShareDirectory(self, path: str) -> None:
+        """Let a node have the directory that all nodes share."""
+        shared = os.path.join(self.layout.directory, "shared")
+        os.makedirs(shared, exist_ok=True)
+        if not os.path.islink(path):
+            os.symlink(shared, path)
 
     def RapiPassword(self) -> str:
         """Password of the RAPI user."""

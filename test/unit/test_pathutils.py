@@ -13,7 +13,8 @@ class TestRoot:
     def test_paths_are_below_the_root(self):
         root = os.environ["GANETI_ROOTDIR"]
         # Not below it: what the configuration stores, a bare name, devices and programs of others.
-        others = {"DEFAULT_FILE_STORAGE_DIR", "EXPORT_CONF_FILE", "BOOT_ID_FILE", "SYSLOG_SOCKET"}
+        others = {"EXPORT_CONF_FILE", "BOOT_ID_FILE", "SYSLOG_SOCKET"}
+        others |= {"DEFAULT_FILE_STORAGE_DIR", "DEFAULT_SHARED_FILE_STORAGE_DIR"}
         checked = 0
         for name, value in vars(pathutils).items():
             if name.endswith(("_DIR", "_FILE", "_SOCKET")) and name not in others:
