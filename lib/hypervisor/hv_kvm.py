@@ -12,6 +12,7 @@ follows the former and what it can't see (user, chroot, VNC password) the latter
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import pwd
@@ -22,7 +23,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .. import constants, errors, pathutils, runtime, uidpool
 from ..utils import process
-from . import hv_base, kvm_capabilities, kvm_command, kvm_files, kvm_net, kvm_qmp, linux
+from . import (
+    hv_base,
+    kvm_capabilities,
+    kvm_command,
+    kvm_files,
+    kvm_net,
+    kvm_qmp,
+    kvm_runtime,
+    linux,
+)
 
 if TYPE_CHECKING:
     from .. import objects
@@ -124,10 +134,12 @@ class KVMHypervisor(hv_base.BaseHypervisor):
         self._MakeRoom(paths)
         caps = kvm_capabilities.Probe(self._rt)
         guest = _DescribeGuest(instance, block_devices)
-        data = kvm_files.RuntimeData(
-            command=kvm_command.BuildMachine(caps, paths, guest, instance.hvparams),
+        data = kvm_runtime.RuntimeData(
+            guest=guest,
             nics=[nic.ToDict() for nic in instance.nics],
             hvparams=dict(instance.hvparams),
+            machine=caps.machine,
+            qemu=caps.version,
         )
         self._Execute(instance, paths, caps, data)
 
@@ -155,7 +167,7 @@ class KVMHypervisor(hv_base.BaseHypervisor):
         instance: objects.Instance,
         paths: kvm_files.Paths,
         caps: kvm_capabilities.Capabilities,
-        data: kvm_files.RuntimeData,
+        data: kvm_runtime.RuntimeData,
     ) -> None:
         """Run QEMU and let the guest go once everything around it is there."""
         conf_hvp, up_hvp = instance.hvparams, data.hvparams
@@ -178,8 +190,10 @@ class KVMHypervisor(hv_base.BaseHypervisor):
 
         self._rt.files.write(paths.runtime, data.Encode().encode())
         self._rt.files.write(paths.starting, f"{os.getpid()}\n".encode(), durable=False)
+        if data.machine:
+            caps = dataclasses.replace(caps, machine=data.machine)
         command = [
-            *data.command,
+            *kvm_command.BuildMachine(caps, paths, _Refresh(data.guest), up_hvp),
             *kvm_command.BuildNics(caps, [nic.mac for nic in nics], up_hvp, backend),
         ]
         try:
@@ -303,7 +317,7 @@ class KVMHypervisor(hv_base.BaseHypervisor):
     def _HasAcpi(self, paths: kvm_files.Paths, instance: objects.Instance | None) -> bool:
         hvp: Mapping[str, Any] = {} if instance is None else instance.hvparams
         try:
-            hvp = self._LoadRuntime(paths, hvp).hvparams
+            hvp = kvm_runtime.DecodeHvParams(self._ReadRuntime(paths), hvp)
         except errors.HypervisorError as err:
             logging.warning("Instance %s: %s; using its configuration", paths.name, err)
         return bool(hvp.get(constants.HV_ACPI))
@@ -346,9 +360,10 @@ class KVMHypervisor(hv_base.BaseHypervisor):
 
     def _VncSocket(self, paths: kvm_files.Paths) -> str | None:
         try:
-            address = self._LoadRuntime(paths, {}).hvparams.get(constants.HV_VNC_BIND_ADDRESS)
+            hvp = kvm_runtime.DecodeHvParams(self._ReadRuntime(paths), {})
         except errors.HypervisorError:
             return None
+        address = hvp.get(constants.HV_VNC_BIND_ADDRESS)
         return f"{address}/{paths.name}.vnc" if address and address.startswith("/") else None
 
     def _RemoveChroot(self, paths: kvm_files.Paths) -> None:
@@ -390,7 +405,7 @@ class KVMHypervisor(hv_base.BaseHypervisor):
             raise errors.HypervisorError(
                 f"Failed to reboot instance {instance.name}: it is not running"
             )
-        data = self._LoadRuntime(paths, instance.hvparams)
+        data = self._LoadRuntime(paths, instance)
         caps = kvm_capabilities.Probe(self._rt)
         self.StopInstance(instance)
         if not self._WaitUntilGone(paths, _REBOOT_SHUTDOWN_TIMEOUT):
@@ -412,20 +427,33 @@ class KVMHypervisor(hv_base.BaseHypervisor):
         return True
 
     def _LoadRuntime(
-        self, paths: kvm_files.Paths, hvparams: Mapping[str, Any]
-    ) -> kvm_files.RuntimeData:
+        self, paths: kvm_files.Paths, instance: objects.Instance
+    ) -> kvm_runtime.RuntimeData:
+        return kvm_runtime.Decode(
+            self._ReadRuntime(paths), instance.hvparams, lambda: _DescribeGuest(instance)
+        )
+
+    def _ReadRuntime(self, paths: kvm_files.Paths) -> str:
         try:
-            content = self._rt.files.read(paths.runtime)
+            return self._rt.files.read(paths.runtime).decode("utf-8", "replace")
         except OSError as err:
             raise errors.HypervisorError(
                 f"Can't read the start-up data of instance {paths.name}: {err}"
             ) from err
-        return kvm_files.DecodeRuntime(content.decode("utf-8", "replace"), hvparams)
 
 
 def _DescribeGuest(
-    instance: objects.Instance, block_devices: Sequence[hv_base.BlockDevice]
+    instance: objects.Instance, block_devices: Sequence[hv_base.BlockDevice] | None = None
 ) -> kvm_command.GuestSpec:
+    """The guest as the configuration has it.
+
+    @param block_devices: default: the disks' links, which a running instance has
+    """
+    if block_devices is None:
+        block_devices = [
+            (disk, f"{pathutils.DISK_LINKS_DIR}/{instance.name}:{index}")
+            for index, disk in enumerate(instance.disks)
+        ]
     cdrom = instance.hvparams[constants.HV_CDROM_IMAGE_PATH]
     return kvm_command.GuestSpec(
         name=instance.name,
@@ -436,13 +464,24 @@ def _DescribeGuest(
             kvm_command.DiskSpec(
                 path=path,
                 is_block=_IsBlockDevice(path),
-                is_shared=disk.dev_type in constants.LDS_BLOCK,
+                is_shared=disk.dev_type in constants.LDS_BLOCK
+                or instance.disk_template in constants.DTS_EXT_MIRROR,
                 read_only=disk.mode != constants.DISK_RDWR,
             )
             for disk, path in block_devices
         ),
         cdrom=kvm_command.DiskSpec(cdrom, _IsBlockDevice(cdrom)) if cdrom else None,
         network_port=instance.network_port,
+    )
+
+
+def _Refresh(guest: kvm_command.GuestSpec) -> kvm_command.GuestSpec:
+    """The same guest with its disks as this node has them now."""
+    return dataclasses.replace(
+        guest,
+        disks=tuple(
+            dataclasses.replace(disk, is_block=_IsBlockDevice(disk.path)) for disk in guest.disks
+        ),
     )
 
 

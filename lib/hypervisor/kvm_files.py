@@ -5,8 +5,11 @@ uid/NAME           user-id of the pool that the process runs with, decimal
 ctrl/NAME.monitor  socket: human monitor
 ctrl/NAME.qmp      socket: machine protocol
 ctrl/NAME.serial   socket: serial console
-conf/NAME.runtime  how it was started, see L{RuntimeData}
+conf/NAME.runtime  what it was started as, see L{kvm_runtime}
 conf/NAME.starting pid of the node daemon that is starting it; gone once the guest runs
+conf/NAME.incoming it comes here by a migration that nobody has declared over
+conf/NAME.outgoing it migrates away, see L{kvm_migration}
+conf/NAME.tls      key of the migration, for QEMU; with a chroot it is in there
 nic/NAME/I         network interface of the node for card I
 chroot/NAME        empty directory that the process is locked into
 chroot-quarantine  chroots that turned out not to be empty
@@ -16,11 +19,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from .. import errors, hvconsole, pathutils, serializer
+from .. import errors, hvconsole, pathutils
 
 ROOT_DIR: Final = pathutils.RUN_GANETI_DIR + "/kvm-hypervisor"
 LOG_DIR: Final = pathutils.LOG_DIR + "/kvm"
@@ -64,6 +66,18 @@ class Paths:
     @property
     def starting(self) -> str:
         return f"{self.root}/conf/{self.name}.starting"
+
+    @property
+    def incoming(self) -> str:
+        return f"{self.root}/conf/{self.name}.incoming"
+
+    @property
+    def outgoing(self) -> str:
+        return f"{self.root}/conf/{self.name}.outgoing"
+
+    @property
+    def tls(self) -> str:
+        return f"{self.root}/conf/{self.name}.tls"
 
     @property
     def nics(self) -> str:
@@ -158,50 +172,7 @@ def FindProcess(paths: Paths, proc: str = "/proc") -> QemuProcess | None:
     return found
 
 
-# Start-up data
-
-
-@dataclass(frozen=True)
-class RuntimeData:
-    """How an instance was started: a restart or a migration must give it the same again.
-
-    On disk it is the JSON list of three that Ganeti 2.1 writes: command line, list of NICs,
-    hypervisor parameters. What lives only as long as one process (network interfaces, user, chroot,
-    waiting for a migration) is not part of the command line.
-
-    @ivar nics: dictionaries as of C{objects.NIC.ToDict}
-    """
-
-    command: list[str]
-    nics: list[dict[str, Any]]
-    hvparams: dict[str, Any]
-
-    def Encode(self) -> str:
-        """Text of the runtime file."""
-        return serializer.Dump([self.command, self.nics, self.hvparams])
-
-
-def DecodeRuntime(content: str, hvparams: Mapping[str, Any]) -> RuntimeData:
-    """Read what L{RuntimeData.Encode} or another release wrote.
-
-    @param hvparams: today's parameters; they fill in those that did not exist then
-    @raise errors.HypervisorError: the text is something else
-    """
-    try:
-        command, nics, up_hvparams = serializer.Load(content)[:3]
-        return RuntimeData(
-            [str(word) for word in _List(command)],
-            [dict(nic) for nic in _List(nics)],
-            {**hvparams, **up_hvparams},
-        )
-    except (ValueError, TypeError, KeyError) as err:
-        raise errors.HypervisorError(f"Can't understand the start-up data: {err}") from err
-
-
-def _List(value: object) -> Sequence[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"expected a list, found {value!r}")
-    return value
+# Small files
 
 
 def ReadPassword(path: str) -> str:

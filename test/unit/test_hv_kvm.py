@@ -1,5 +1,7 @@
 """The KVM hypervisor class with a scripted QEMU: start, stop, reboot, clean-up (BASE2, UP3)."""
 
+import dataclasses
+import json
 import os
 from pathlib import Path
 
@@ -289,6 +291,46 @@ class TestReboot:
         assert node.runs[-1] == first
         assert node.killed == []
         assert ("system_powerdown",) in node.qmp
+
+    def test_after_an_upgrade_of_qemu(self, node, monkeypatch):
+        """The words are those of today's QEMU, the machine is the one the guest knows."""
+        instance = node.Instance(use_chroot=True)
+        node.Start(instance)
+        newer = dataclasses.replace(
+            CAPS,
+            path="/usr/bin/qemu-new",
+            version=(10, 0, 2),
+            machine="pc-i440fx-10.0",
+            run_with=frozenset(["chroot"]),
+        )
+        monkeypatch.setattr(kvm_capabilities, "Probe", lambda rt: newer)
+        node.hv.RebootInstance(instance)
+        argv = node.runs[-1]
+        assert argv[0] == "/usr/bin/qemu-new"
+        assert "-run-with" in argv
+        assert "-chroot" not in argv
+        assert argv[argv.index("-machine") + 1] == "pc-i440fx-7.2,acpi=on"
+        # And at the next one, too; where the guest was first started stays known.
+        kept = json.loads(Path(node.Paths().runtime).read_text())
+        assert (kept["machine"], kept["qemu"]) == ("pc-i440fx-7.2", [7, 2, 22])
+
+    def test_started_by_2_1(self, node, monkeypatch):
+        """Parameters and NICs are those of the file, disks and memory of the configuration."""
+        monkeypatch.setattr(pathutils, "DISK_LINKS_DIR", str(node.tmp_path))
+        os.symlink(node.disk, node.tmp_path / "inst1.example.com:0")
+        instance = node.Instance()
+        node.Start(instance)
+        old = {name: value for name, value in DEFAULTS.items() if name != "vhost_net"}
+        nic = {"mac": "aa:1", "ip": None, "nicparams": {"mode": "bridged", "link": "br0"}}
+        Path(node.Paths().runtime).write_text(
+            json.dumps([["kvm", "-name", "inst1"], [nic], {**old, "nic_type": "e1000"}])
+        )
+        node.hv.RebootInstance(instance)
+        argv = node.runs[-1]
+        assert any(word.startswith("e1000,netdev=net0") and "mac=aa:1" in word for word in argv)
+        assert any(f"{node.tmp_path}/inst1.example.com:0" in word for word in argv)
+        assert argv[argv.index("-m") + 1] == "128"
+        assert argv[argv.index("-machine") + 1].startswith(CAPS.machine + ",")
 
     def test_force_after_a_while(self, node):
         instance = node.Instance()

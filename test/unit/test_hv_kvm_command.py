@@ -1,12 +1,11 @@
 """KVM without a QEMU: command lines as tables, files, parsing of foreign output (BASE2)."""
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 
-from ganeti import constants, errors, pathutils, serializer
+from ganeti import constants, errors, pathutils
 from ganeti.hypervisor import (
     kvm_capabilities,
     kvm_command,
@@ -495,30 +494,6 @@ class TestProcesses:
     )
     def test_not_ours(self, tmp_path, pid_text, cmdline, name):
         assert self._Node(tmp_path, pid_text, cmdline, name) is None
-
-
-class TestRuntimeFile:
-    """BASE2: start-up data is kept in the form of Ganeti 2.1."""
-
-    DATA = kvm_files.RuntimeData(["kvm", "-name", "i"], [{"mac": "aa:0"}], {"acpi": True})
-
-    def test_round_trip(self):
-        text = self.DATA.Encode()
-        assert json.loads(text) == [["kvm", "-name", "i"], [{"mac": "aa:0"}], {"acpi": True}]
-        assert kvm_files.DecodeRuntime(text, {}) == self.DATA
-
-    def test_older_file_lacks_parameters(self):
-        data = kvm_files.DecodeRuntime(self.DATA.Encode(), {"acpi": False, "vhost_net": True})
-        assert data.hvparams == {"acpi": True, "vhost_net": True}
-
-    def test_newer_file_has_more(self):
-        text = serializer.Dump([*json.loads(self.DATA.Encode()), [["disk"]]])
-        assert kvm_files.DecodeRuntime(text, {}) == self.DATA
-
-    @pytest.mark.parametrize("text", ["", "{}", "[1,2,3]", "[[],[]]", '["a",[],{}]', "[[],[1],{}]"])
-    def test_something_else(self, text):
-        with pytest.raises(errors.HypervisorError, match="start-up data"):
-            kvm_files.DecodeRuntime(text, {})
 
 
 class TestNetworkSetup:
