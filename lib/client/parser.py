@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import optparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from .. import constants, errors
@@ -287,6 +287,15 @@ def FormatUsage(program: str, commands: CommandTable) -> str:
     return "\n".join(lines)
 
 
+def DescribeUnknown(program: str, name: str, known: Iterable[str]) -> str:
+    """What to say of a command that does not exist, with those that look alike; pure."""
+    import difflib
+
+    alike = difflib.get_close_matches(name, known, cutoff=0.7)
+    hint = f"; did you mean {' or '.join(alike)}?" if alike else ""
+    return f"Error: {program} has no command '{name}'{hint}"
+
+
 class Parsed:
     """A command line that was understood.
 
@@ -319,6 +328,8 @@ def ParseCommandLine(
     if name is None or name not in commands:
         print(FormatUsage(program, commands))
         asked = first in ("--help", "-h", "help")
+        if first is not None and not asked:
+            print(DescribeUnknown(program, first, [*commands, *aliases]), file=sys.stderr)
         return constants.EXIT_SUCCESS if asked else constants.EXIT_FAILURE
     command = commands[name]
     opts, args = BuildParser(program, name, command).parse_args(list(argv[1:]))
