@@ -71,6 +71,11 @@ class Layout:
     def state_file(self) -> str:
         return os.path.join(self.directory, STATE_FILE)
 
+    @property
+    def shared_dir(self) -> str:
+        """What each node has as its directory of shared disk files."""
+        return os.path.join(self.directory, "shared")
+
     def Root(self, node: VirtualNode) -> str:
         """Root directory of a node."""
         return os.path.join(self.directory, node.name)

@@ -211,10 +211,9 @@ class VirtualCluster:
 
     def _ShareDirectory(self, path: str) -> None:
         """Let a node have the directory that all nodes share."""
-        shared = os.path.join(self.layout.directory, "shared")
-        os.makedirs(shared, exist_ok=True)
+        os.makedirs(self.layout.shared_dir, exist_ok=True)
         if not os.path.islink(path):
-            os.symlink(shared, path)
+            os.symlink(self.layout.shared_dir, path)
 
     def RapiPassword(self) -> str:
         """Password of the RAPI user."""
@@ -245,6 +244,8 @@ class VirtualCluster:
                 kept.append(target)
             if os.path.isdir(root):
                 shutil.rmtree(root)
+        if os.path.isdir(self.layout.shared_dir):
+            shutil.rmtree(self.layout.shared_dir)
         for name in (vlayout.STATE_FILE, vlayout.LOCK_FILE):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(directory, name))

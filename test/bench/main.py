@@ -26,7 +26,15 @@ if __name__ == "__main__":
     sys.path[0] = os.path.dirname(HERE)
 
 from bench import place as bench_place  # noqa: E402
-from bench import rows_calls, rows_config, rows_daemons, rows_jobs, rows_locking, table  # noqa: E402
+from bench import (  # noqa: E402
+    rows_calls,
+    rows_config,
+    rows_daemons,
+    rows_instances,
+    rows_jobs,
+    rows_locking,
+    table,
+)
 
 RESULTS = os.path.join(HERE, "RESULTS.md")
 
@@ -37,6 +45,7 @@ ROWS: list[table.Row] = [
     *rows_config.ROWS,
     *rows_daemons.ROWS,
     *rows_calls.ROWS,
+    *rows_instances.ROWS,
 ]
 
 
