@@ -287,13 +287,14 @@ def FormatUsage(program: str, commands: CommandTable) -> str:
     return "\n".join(lines)
 
 
-def DescribeUnknown(program: str, name: str, known: Iterable[str]) -> str:
-    """What to say of a command that does not exist, with those that look alike; pure."""
+def SuggestCommand(program: str, name: str | None, known: Iterable[str]) -> str | None:
+    """What to say of a mistyped command; None if none looks like it; pure."""
     import difflib
 
-    alike = difflib.get_close_matches(name, known, cutoff=0.7)
-    hint = f"; did you mean {' or '.join(alike)}?" if alike else ""
-    return f"Error: {program} has no command '{name}'{hint}"
+    alike = difflib.get_close_matches(name or "", known, cutoff=0.7)
+    if not alike:
+        return None
+    return f"Error: {program} has no command '{name}'; did you mean {' or '.join(alike)}?"
 
 
 class Parsed:
@@ -328,8 +329,9 @@ def ParseCommandLine(
     if name is None or name not in commands:
         print(FormatUsage(program, commands))
         asked = first in ("--help", "-h", "help")
-        if first is not None and not asked:
-            print(DescribeUnknown(program, first, [*commands, *aliases]), file=sys.stderr)
+        suggestion = None if asked else SuggestCommand(program, first, [*commands, *aliases])
+        if suggestion is not None:
+            print(suggestion, file=sys.stderr)
         return constants.EXIT_SUCCESS if asked else constants.EXIT_FAILURE
     command = commands[name]
     opts, args = BuildParser(program, name, command).parse_args(list(argv[1:]))
