@@ -364,6 +364,44 @@ def FindFaultyDisks(lu: base.LogicalUnit, instance: objects.Instance, node: str)
     ]
 
 
+def CheckDiskConsistency(
+    lu: base.LogicalUnit, disk: objects.Disk, node: str, on_primary: bool, ldisk: bool = False
+) -> bool:
+    """Is a disk, with all below it, in good condition on a node? If not, the job is told why.
+
+    @param on_primary: is the node the primary? If not, what is on primaries only is not looked at
+    @param ldisk: of a mirror only the data on this node has to be good, not that of its peer; all
+        below has to be good altogether in any case
+    """
+    return _CheckDeviceConsistency(lu, ForNode(lu, disk, node), node, on_primary, ldisk)
+
+
+def _CheckDeviceConsistency(
+    lu: base.LogicalUnit, device: objects.Disk, node: str, on_primary: bool, ldisk: bool
+) -> bool:
+    """As L{CheckDiskConsistency}, for a device as the node gets it."""
+    consistent = True
+    if on_primary or device.AssembleOnSecondary():
+        name = device.iv_name or device.logical_id
+        result = lu.rpc.call_blockdev_find(node, device)
+        status = result.payload
+        if result.fail_msg:
+            lu.LogWarning(
+                "Node %s can not tell the state of disk %s: %s", node, name, result.fail_msg
+            )
+            consistent = False
+        elif status is None:
+            lu.LogWarning("Node %s has no disk %s, or it is not active", node, name)
+            consistent = False
+        elif ldisk:
+            consistent = status.ldisk_status == constants.LDS_OKAY
+        else:
+            consistent = not status.is_degraded
+    for child in device.children or ():
+        consistent = _CheckDeviceConsistency(lu, child, node, on_primary, False) and consistent
+    return consistent
+
+
 def WaitForSync(
     lu: base.LogicalUnit,
     instance: objects.Instance,
