@@ -33,6 +33,7 @@ from bench import (  # noqa: E402
     rows_instances,
     rows_jobs,
     rows_locking,
+    rows_nodes,
     table,
 )
 
@@ -46,6 +47,7 @@ ROWS: list[table.Row] = [
     *rows_daemons.ROWS,
     *rows_calls.ROWS,
     *rows_instances.ROWS,
+    *rows_nodes.ROWS,
 ]
 
 
