@@ -257,11 +257,16 @@ def AcceptInstance(instance: objects.Instance, info: Any, target: str) -> str | 
 
     @return: what L{MigrateInstance} needs as target on the other node; None: the address will do
     """
-    return _Ask(
+    try:
+        _GatherAndLinkBlockDevs(instance)
+    except errors.BlockDeviceError as err:
+        Fail(f"Can't accept instance {instance.name}: block device error: {err}", exc_info=True)
+    endpoint: str | None = _Ask(
         instance.hypervisor,
         f"Can't accept instance {instance.name}",
         lambda hyper: hyper.AcceptInstance(instance, info, target),
     )
+    return endpoint
 
 
 def FinalizeMigration(instance: objects.Instance, info: Any, success: bool) -> None:

@@ -28,6 +28,7 @@ from . import (
     kvm_capabilities,
     kvm_command,
     kvm_files,
+    kvm_migration,
     kvm_net,
     kvm_qmp,
     kvm_runtime,
@@ -63,11 +64,13 @@ class KVMHypervisor(hv_base.BaseHypervisor):
         root_dir: str = kvm_files.ROOT_DIR,
         log_dir: str = kvm_files.LOG_DIR,
         kill: Callable[..., None] = process.KillProcess,
+        cert_file: str = pathutils.NODED_CERT_FILE,
     ) -> None:
         super().__init__(rt)
         self._root_dir = root_dir
         self._log_dir = log_dir
         self._kill = kill
+        self._cert_file = cert_file
         for path, mode in kvm_files.Directories(root_dir, log_dir):
             hv_base.MakeDirectories([path], mode)
 
@@ -86,7 +89,23 @@ class KVMHypervisor(hv_base.BaseHypervisor):
 
     def _FindRunning(self, paths: kvm_files.Paths) -> kvm_files.QemuProcess | None:
         found = kvm_files.FindProcess(paths)
-        return None if found is None or self._IsHalfStarted(paths) else found
+        if found is None or self._IsHalfStarted(paths) or not self._HasGuest(paths):
+            return None
+        return found
+
+    def _HasGuest(self, paths: kvm_files.Paths) -> bool:
+        """Is the guest in the QEMU that runs here? While it migrates there is one on each node."""
+        target, source = self._Target(paths), self._Source(paths)
+        try:
+            if target.Expected():
+                return target.HasArrived()
+            if source.IsLeaving():
+                return not source.HasLeft()
+        except kvm_qmp.QmpError as err:
+            logging.warning("Can't ask the migrating instance %s: %s", paths.name, err)
+            # Where it was before.
+            return not target.Expected()
+        return True
 
     def _RunningProcesses(self) -> list[kvm_files.QemuProcess]:
         directory = kvm_files.PidDir(self._root_dir)
@@ -149,18 +168,22 @@ class KVMHypervisor(hv_base.BaseHypervisor):
             kvm_qmp.CheckSocketPath(path)
         found = kvm_files.FindProcess(paths)
         if found is None:
+            # Of a migration in which it has ended.
+            for path in (paths.incoming, paths.outgoing):
+                self._rt.files.remove(path)
             return
-        if not self._IsHalfStarted(paths):
+        if self._FindRunning(paths) is not None:
             raise errors.HypervisorError(
                 f"Failed to start instance {paths.name}: it is already running (process"
                 f" {found.pid})"
             )
         logging.warning(
-            "Instance %s was left half started as process %d; ending that one",
+            "Instance %s was left half started or half migrated as process %d; ending that one",
             paths.name,
             found.pid,
         )
         self._kill(found.pid, timeout=_KILL_TIMEOUT)
+        self.CleanupInstance(paths.name)
 
     def _Execute(
         self,
@@ -168,8 +191,13 @@ class KVMHypervisor(hv_base.BaseHypervisor):
         paths: kvm_files.Paths,
         caps: kvm_capabilities.Capabilities,
         data: kvm_runtime.RuntimeData,
+        listen: Callable[[kvm_qmp.QmpClient, int], None] | None = None,
     ) -> None:
-        """Run QEMU and let the guest go once everything around it is there."""
+        """Run QEMU and let the guest go once everything around it is there.
+
+        @param listen: instead of that, make it wait for a guest that migrates to here; arguments:
+          a session, the process
+        """
         conf_hvp, up_hvp = instance.hvparams, data.hvparams
         password = None
         if up_hvp[constants.HV_VNC_BIND_ADDRESS] and conf_hvp[constants.HV_VNC_PASSWORD_FILE]:
@@ -198,10 +226,17 @@ class KVMHypervisor(hv_base.BaseHypervisor):
         ]
         try:
             with self._ProcessUser(paths, conf_hvp) as user:
-                argv = [*command, *kvm_command.BuildExecution(caps, user, chroot)]
+                incoming = None if listen is None else "defer"
+                argv = [*command, *kvm_command.BuildExecution(caps, user, chroot, incoming)]
                 try:
-                    self._Run(paths, argv)
-                    self._SetUp(instance, paths, password, nics if reason is None else [])
+                    pid = self._Run(paths, argv)
+                    with self._SetUp(
+                        instance, paths, password, nics if reason is None else []
+                    ) as qmp:
+                        if listen is None:
+                            qmp.Execute("cont")
+                        else:
+                            listen(qmp, pid)
                 except BaseException:
                     self._KillIfRuns(paths)
                     raise
@@ -211,33 +246,37 @@ class KVMHypervisor(hv_base.BaseHypervisor):
             raise
         self._rt.files.remove(paths.starting)
 
-    def _Run(self, paths: kvm_files.Paths, argv: list[str]) -> None:
+    def _Run(self, paths: kvm_files.Paths, argv: list[str]) -> int:
+        """Start QEMU; its process."""
         result = self._rt.processes.run(argv, timeout=_START_TIMEOUT)
         if result.failed:
             raise errors.HypervisorError(
                 f"Failed to start instance {paths.name}: QEMU failed ({result.fail_reason}):"
                 f" {result.output.strip() or kvm_files.LogTail(paths.log)}"
             )
-        if kvm_files.FindProcess(paths) is None:
+        found = kvm_files.FindProcess(paths)
+        if found is None:
             raise errors.HypervisorError(
                 f"Failed to start instance {paths.name}: QEMU has ended at once:"
                 f" {result.output.strip() or kvm_files.LogTail(paths.log)}"
             )
+        return found.pid
 
+    @contextlib.contextmanager
     def _SetUp(
         self,
         instance: objects.Instance,
         paths: kvm_files.Paths,
         password: str | None,
         taps: Sequence[kvm_net.NicSpec],
-    ) -> None:
-        """Connect a paused guest's network, close its VNC, then let it run."""
+    ) -> Iterator[kvm_qmp.QmpClient]:
+        """Connect a paused guest's network and close its VNC; a session to let it run."""
         with self._Qmp(paths) as qmp:
             if password is not None:
                 qmp.Execute("set_password", {"protocol": "vnc", "password": password})
             if taps:
                 self._ConnectNics(instance, paths, taps, qmp.ExecuteHmp("info network"))
-            qmp.Execute("cont")
+            yield qmp
 
     def _ConnectNics(
         self,
@@ -304,7 +343,7 @@ class KVMHypervisor(hv_base.BaseHypervisor):
         found = kvm_files.FindProcess(paths)
         if found is None:
             return
-        if force or self._IsHalfStarted(paths) or not self._HasAcpi(paths, instance):
+        if force or self._FindRunning(paths) is None or not self._HasAcpi(paths, instance):
             self._kill(found.pid, timeout=_KILL_TIMEOUT)
             return
         try:
@@ -352,10 +391,13 @@ class KVMHypervisor(hv_base.BaseHypervisor):
             paths.serial,
             paths.runtime,
             paths.starting,
+            paths.incoming,
+            paths.outgoing,
             *((vnc_socket,) if vnc_socket else ()),
         ):
             self._rt.files.remove(path)
         shutil.rmtree(paths.nics, ignore_errors=True)
+        kvm_migration.RemoveKey(paths)
         self._RemoveChroot(paths)
 
     def _VncSocket(self, paths: kvm_files.Paths) -> str | None:
@@ -417,6 +459,101 @@ class KVMHypervisor(hv_base.BaseHypervisor):
             self.StopInstance(instance, force=True)
         self.CleanupInstance(instance.name)
         self._Execute(instance, paths, caps, data)
+
+    # Migration
+
+    def _Target(self, paths: kvm_files.Paths) -> kvm_migration.Target:
+        return kvm_migration.Target(paths, self._rt, lambda: self._Qmp(paths))
+
+    def _Source(self, paths: kvm_files.Paths) -> kvm_migration.Source:
+        return kvm_migration.Source(paths, self._rt, lambda: self._Qmp(paths))
+
+    def _MigrationKey(self, name: str) -> str:
+        try:
+            content = self._rt.files.read(self._cert_file)
+        except OSError as err:
+            raise errors.HypervisorError(f"Can't read the cluster's certificate: {err}") from err
+        return kvm_migration.DeriveKey(content.decode("ascii", "replace"), name)
+
+    def MigrationInfo(self, instance: objects.Instance) -> str:
+        paths = self._Paths(instance.name)
+        if self._FindRunning(paths) is None:
+            raise errors.HypervisorError(f"Instance {instance.name} is not running")
+        return self._LoadRuntime(paths, instance).EncodeForNode()
+
+    def AcceptInstance(self, instance: objects.Instance, info: str, target: str) -> str | None:
+        paths = self._Paths(instance.name)
+        key = self._MigrationKey(instance.name)
+        data = kvm_runtime.DecodeFromNode(info, instance.hvparams, lambda: _DescribeGuest(instance))
+        if data.guest.name != instance.name:
+            raise errors.HypervisorError(
+                f"What the source sent is about {data.guest.name}, not {instance.name}"
+            )
+        self._MakeRoom(paths)
+        waiting = self._Target(paths)
+        waiting.Announce()
+        port = instance.hvparams[constants.HV_MIGRATION_PORT]
+        endpoints: list[str] = []
+        self._Execute(
+            instance,
+            paths,
+            kvm_capabilities.Probe(self._rt),
+            data,
+            lambda qmp, pid: endpoints.append(waiting.Listen(qmp, pid, target, port, key)),
+        )
+        return endpoints[0]
+
+    def FinalizeMigration(self, instance: objects.Instance, info: str, success: bool) -> None:
+        paths = self._Paths(instance.name)
+        if success:
+            waiting = self._Target(paths)
+            waiting.WaitUntilRunning(lambda: kvm_files.FindProcess(paths) is not None)
+            waiting.Forget()
+            return
+        if self._FindRunning(paths) is not None:
+            raise errors.HypervisorError(
+                f"instance {instance.name} has arrived and runs here, so that it must not go on"
+                " anywhere else"
+            )
+        self._KillIfRuns(paths)
+        self.CleanupInstance(instance.name)
+
+    def MigrateInstance(self, instance: objects.Instance, target: str, live: bool) -> None:
+        paths = self._Paths(instance.name)
+        found = self._FindRunning(paths)
+        if found is None:
+            raise errors.HypervisorError(f"instance {instance.name} is not running")
+        key = self._MigrationKey(instance.name)
+        self._Source(paths).Start(found.pid, target, live, instance.hvparams, key)
+
+    def GetMigrationStatus(self, instance: objects.Instance) -> hv_base.MigrationStatus:
+        paths = self._Paths(instance.name)
+        return self._Source(paths).Status(kvm_files.FindProcess(paths) is not None)
+
+    def AbortMigration(self, instance: objects.Instance) -> None:
+        self._Source(self._Paths(instance.name)).Cancel()
+
+    def FinalizeMigrationSource(
+        self, instance: objects.Instance, success: bool, live: bool
+    ) -> None:
+        paths = self._Paths(instance.name)
+        leaving = self._Source(paths)
+        if not success:
+            if kvm_files.FindProcess(paths) is None:
+                self.CleanupInstance(instance.name)
+                raise errors.HypervisorError(f"instance {instance.name} has ended here")
+            leaving.GoOn()
+            return
+        if kvm_files.FindProcess(paths) is not None:
+            try:
+                has_left = leaving.HasLeft()
+            except kvm_qmp.QmpError as err:
+                logging.warning("Instance %s does not say whether it left: %s", paths.name, err)
+                has_left = leaving.IsLeaving()
+            if not has_left:
+                raise errors.HypervisorError(f"instance {instance.name} still runs here")
+            self._KillIfRuns(paths)
+        self.CleanupInstance(instance.name)
 
     def _WaitUntilGone(self, paths: kvm_files.Paths, timeout: float) -> bool:
         deadline = self._rt.clock.monotonic() + timeout

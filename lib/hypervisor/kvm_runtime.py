@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .. import errors, serializer
+from .. import errors, pathutils, serializer
 from .kvm_command import DiskSpec, GuestSpec
 
 #: Of the form on disk; a higher one may have more, but nothing may change its meaning.
@@ -44,6 +44,10 @@ class RuntimeData:
     def Encode(self) -> str:
         """Text of the runtime file."""
         return serializer.Dump(self.ToDict())
+
+    def EncodeForNode(self) -> str:
+        """The same for another node, which may have other paths if it is a virtual one."""
+        return serializer.Dump(pathutils.ToWire(self.ToDict()))
 
 
 def Decode(
@@ -77,6 +81,20 @@ def Decode(
         )
     except (ValueError, TypeError, KeyError) as err:
         raise errors.HypervisorError(f"Can't understand the start-up data: {err!r}") from err
+
+
+def DecodeFromNode(
+    content: str, hvparams: Mapping[str, Any], describe: Callable[[], GuestSpec]
+) -> RuntimeData:
+    """Read what L{RuntimeData.EncodeForNode}, or a node with Ganeti 2.1, has sent.
+
+    For arguments and errors see L{Decode}.
+    """
+    try:
+        content = serializer.Dump(pathutils.FromWire(serializer.Load(content)))
+    except (ValueError, TypeError) as err:
+        raise errors.HypervisorError(f"Can't understand the start-up data: {err!r}") from err
+    return Decode(content, hvparams, describe)
 
 
 def DecodeHvParams(content: str, hvparams: Mapping[str, Any]) -> dict[str, Any]:
