@@ -25,6 +25,7 @@ from .. import constants, errors, pathutils, runtime, uidpool
 from ..utils import process
 from . import (
     hv_base,
+    kvm_accel,
     kvm_capabilities,
     kvm_command,
     kvm_files,
@@ -156,11 +157,25 @@ class KVMHypervisor(hv_base.BaseHypervisor):
         data = kvm_runtime.RuntimeData(
             guest=guest,
             nics=[nic.ToDict() for nic in instance.nics],
-            hvparams=dict(instance.hvparams),
+            hvparams=self._PinAccelerator(caps, instance.hvparams),
             machine=caps.machine,
             qemu=caps.version,
         )
         self._Execute(instance, paths, caps, data)
+
+    def _Accelerator(self, caps: kvm_capabilities.Capabilities, hvp: Mapping[str, Any]) -> str:
+        return kvm_accel.Choose(
+            hvp[constants.HV_KVM_FLAG],
+            lambda: kvm_accel.KvmWorks(self._rt, caps, self._root_dir),
+        )
+
+    def _PinAccelerator(
+        self, caps: kvm_capabilities.Capabilities, hvp: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The parameters with the choice made: a guest can not migrate from one to the other."""
+        uses_kvm = self._Accelerator(caps, hvp) == kvm_accel.KVM
+        flag = constants.HT_KVM_ENABLED if uses_kvm else constants.HT_KVM_DISABLED
+        return {**hvp, constants.HV_KVM_FLAG: flag}
 
     def _MakeRoom(self, paths: kvm_files.Paths) -> None:
         """Refuse to start what runs; end what was only half started."""
@@ -211,19 +226,20 @@ class KVMHypervisor(hv_base.BaseHypervisor):
                 reason,
             )
         backend = kvm_command.NET_TAP if reason is None else kvm_command.NET_USER
+        if data.machine:
+            caps = dataclasses.replace(caps, machine=data.machine)
+        accelerator = self._Accelerator(caps, up_hvp)
+        command = [
+            *kvm_command.BuildMachine(caps, paths, _Refresh(data.guest), up_hvp, accelerator),
+            *kvm_command.BuildNics(caps, [nic.mac for nic in nics], up_hvp, backend),
+        ]
+        # From here on there are files.
         chroot = None
         if conf_hvp[constants.HV_USE_CHROOT]:
             chroot = paths.chroot
             hv_base.MakeDirectories([chroot], 0o700)
-
         self._rt.files.write(paths.runtime, data.Encode().encode())
         self._rt.files.write(paths.starting, f"{os.getpid()}\n".encode(), durable=False)
-        if data.machine:
-            caps = dataclasses.replace(caps, machine=data.machine)
-        command = [
-            *kvm_command.BuildMachine(caps, paths, _Refresh(data.guest), up_hvp),
-            *kvm_command.BuildNics(caps, [nic.mac for nic in nics], up_hvp, backend),
-        ]
         try:
             with self._ProcessUser(paths, conf_hvp) as user:
                 incoming = None if listen is None else "defer"

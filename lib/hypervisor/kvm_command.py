@@ -92,9 +92,12 @@ def _OnOff(value: object) -> str:
 # The machine
 
 
-def BuildMachine(caps: Capabilities, paths: Paths, guest: GuestSpec, hvp: HvParams) -> list[str]:
+def BuildMachine(
+    caps: Capabilities, paths: Paths, guest: GuestSpec, hvp: HvParams, accelerator: str
+) -> list[str]:
     """The part of the command line that makes the guest what it is.
 
+    @param accelerator: what L{kvm_accel.Choose} has chosen
     @raise errors.HypervisorError: a parameter can not be honoured; it is named
     """
     return [
@@ -106,7 +109,7 @@ def BuildMachine(caps: Capabilities, paths: Paths, guest: GuestSpec, hvp: HvPara
         *("-pidfile", paths.pid),
         "-daemonize",
         *("-machine", f"{caps.machine},acpi={_OnOff(hvp[constants.HV_ACPI])}"),
-        *_Accelerator(hvp),
+        *("-accel", accelerator),
         # Nothing that was not asked for.
         "-nodefaults",
         "-no-user-config",
@@ -124,15 +127,6 @@ def BuildMachine(caps: Capabilities, paths: Paths, guest: GuestSpec, hvp: HvPara
         *("-d", "guest_errors"),
         *("-D", paths.log),
     ]
-
-
-def _Accelerator(hvp: HvParams) -> list[str]:
-    flag = hvp[constants.HV_KVM_FLAG]
-    if flag == constants.HT_KVM_ENABLED:
-        return ["-accel", "kvm"]
-    if flag == constants.HT_KVM_DISABLED:
-        return ["-accel", "tcg"]
-    return ["-accel", "kvm", "-accel", "tcg"]
 
 
 def _Disks(caps: Capabilities, guest: GuestSpec, hvp: HvParams) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ganeti import constants, errors, objects, pathutils, uidpool
-from ganeti.hypervisor import hv_kvm, kvm_capabilities, kvm_files, kvm_net, kvm_qmp
+from ganeti.hypervisor import hv_kvm, kvm_accel, kvm_capabilities, kvm_files, kvm_net, kvm_qmp
 from ganeti.runtime import fake
 
 DEFAULTS = constants.HVC_DEFAULTS[constants.HT_KVM]
@@ -65,6 +65,8 @@ class Node:
         monkeypatch.setattr(kvm_capabilities, "Probe", lambda rt: CAPS)
         monkeypatch.setattr(kvm_files, "FindProcess", lambda paths: self.alive.get(paths.name))
         monkeypatch.setattr(self.hv, "_Qmp", lambda paths: FakeQmp(self.qmp, self.qmp_fails))
+        self.kvm_works = (True, "")
+        monkeypatch.setattr(kvm_accel, "KvmWorks", lambda *_: self.kvm_works)
         monkeypatch.setattr(pathutils, "UIDPOOL_LOCKDIR", str(tmp_path / "uids"))
         monkeypatch.setattr(hv_kvm, "_PoolUids", lambda: {-5})
         monkeypatch.setattr(hv_kvm, "_AccountName", lambda uid: f"account{uid}")
@@ -194,6 +196,30 @@ class TestStart:
     def test_password_file_without_vnc_is_not_needed(self, node):
         node.Start(node.Instance(vnc_password_file="/no/file", vnc_bind_address=""))
         assert node.qmp == [("cont",)]
+
+
+class TestAccelerator:
+    """BASE2: what a guest runs on is decided at its start and stays, or it could not migrate."""
+
+    @pytest.mark.parametrize(
+        ("flag", "works", "accelerator"),
+        [
+            ("", True, "kvm"),
+            ("", False, "tcg"),
+            ("disabled", True, "tcg"),
+            ("enabled", False, "kvm"),
+        ],
+    )
+    def test_stays_over_a_reboot(self, node, flag, works, accelerator):
+        instance = node.Instance(kvm_flag=flag)
+        node.kvm_works = (works, "")
+        node.Start(instance)
+        assert node.runs[-1][node.runs[-1].index("-accel") + 1] == accelerator
+        node.kvm_works = (not works, "")
+        node.rt.clock.sleep = lambda seconds: node.alive.clear()
+        node.hv.RebootInstance(instance)
+        assert node.runs[-1][node.runs[-1].index("-accel") + 1] == accelerator
+        assert instance.hvparams["kvm_flag"] == flag
 
 
 class TestUidPool:

@@ -49,8 +49,8 @@ def _Disk(path="/d0", is_block=False, is_shared=False, read_only=False):
     return kvm_command.DiskSpec(path, is_block, is_shared, read_only)
 
 
-def _Build(guest=GUEST, caps=CAPS, **hvparams):
-    return kvm_command.BuildMachine(caps, PATHS, guest, {**DEFAULTS, **hvparams})
+def _Build(guest=GUEST, caps=CAPS, accelerator="kvm", **hvparams):
+    return kvm_command.BuildMachine(caps, PATHS, guest, {**DEFAULTS, **hvparams}, accelerator)
 
 
 def _Values(argv, option):
@@ -71,7 +71,6 @@ class TestMachine:
             "-daemonize",
             *("-machine", "pc-i440fx-7.2,acpi=on"),
             *("-accel", "kvm"),
-            *("-accel", "tcg"),
             "-nodefaults",
             "-no-user-config",
             *("-uuid", "7d3a1a5c-51e1-4f0c-b1a7-2c1f7a9f3e11"),
@@ -100,8 +99,7 @@ class TestMachine:
         ("hvparams", "option", "values"),
         [
             ({"acpi": False}, "-machine", ["pc-i440fx-7.2,acpi=off"]),
-            ({"kvm_flag": "enabled"}, "-accel", ["kvm"]),
-            ({"kvm_flag": "disabled"}, "-accel", ["tcg"]),
+            ({"accelerator": "tcg"}, "-accel", ["tcg"]),
             ({"use_localtime": True}, "-rtc", ["base=localtime"]),
             ({"serial_console": False}, "-serial", ["none"]),
             ({"serial_console": False}, "-append", ["root=/dev/vda1 ro"]),
