@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from .. import constants, errors, objects
+from ..utils.rollback import Rollback
 from . import announce, base
 
 #: Seconds between two looks at a mirror that can not be asked, and how often it may fail in a row.
@@ -20,6 +21,10 @@ _SYNC_MAX_FAILURES: Final = 10
 #: How often a degraded mirror is looked at again, a second apart, before that is believed.
 _DEGRADED_RETRIES: Final = 10
 _SYNC_MAX_DELAY: Final = 60.0
+#: Seconds that the sides of a mirror get to see each other before one of them becomes primary, and
+#: between two looks.
+_CONNECT_LIMIT: Final = 10.0
+_CONNECT_INTERVAL: Final = 0.5
 
 
 def ComputeDiskSize(template: str, sizes: Sequence[int]) -> int | None:
@@ -44,31 +49,106 @@ def GenerateDiskTemplate(
 ) -> list[objects.Disk]:
     """The disk objects of a new instance, or of a new disk of one.
 
+    Names and secrets are reserved until the job ends. Ports and minors of mirrors are taken: if the
+    disks do not get into the configuration, L{AddReleaseSteps} has them given back.
+
     @param disk_info: per disk C{size} (MiB), C{mode} and its own disk parameters
-    @param file_storage_dir: directory of the disk files, for the file template
+    @param file_storage_dir: directory of the disk files, for templates with files
     @param base_index: index of the first disk in the instance
+    @raise errors.ConfigurationError: there are no ports left; nothing is taken then
     """
     if template == constants.DT_DISKLESS:
         return []
+    wanted = 1 if template == constants.DT_DRBD8 else 0
+    if len(secondary_nodes) != wanted:
+        raise errors.ProgrammerError(
+            f"Disks of {instance_name}: the template {template} needs {wanted} secondaries, not"
+            f" {len(secondary_nodes)}"
+        )
+    indexed = list(enumerate(disk_info, base_index))
     if template in constants.DTS_FILEBASED:
-        if secondary_nodes:
-            raise errors.ProgrammerError(
-                f"Disks in files can not have secondaries: {instance_name}"
-            )
         driver = file_driver or constants.FD_LOOP
         return [
-            objects.Disk(
-                dev_type=constants.LD_FILE,
-                size=info["size"],
-                mode=info["mode"],
-                iv_name=f"disk/{base_index + i}",
-                logical_id=(driver, os.path.join(file_storage_dir, f"disk{base_index + i}")),
-                params=GetOwnParams(info),
+            _NewDisk(
+                constants.LD_FILE,
+                (driver, os.path.join(file_storage_dir, f"disk{index}")),
+                index,
+                info,
             )
-            for i, info in enumerate(disk_info)
+            for index, info in indexed
         ]
-    # Refused by the checks long before; here is where it would be built.
-    raise errors.ProgrammerError(f"Disk template {template!r} is not implemented yet")
+    if template == constants.DT_PLAIN:
+        return [
+            _NewDisk(
+                constants.LD_LV, (lu.cfg.GetVGName(), f"{_NewId(lu)}.disk{index}"), index, info
+            )
+            for index, info in indexed
+        ]
+    if template == constants.DT_DRBD8:
+        return _GenerateMirrors(lu, instance_name, (primary_node, secondary_nodes[0]), indexed)
+    raise errors.ProgrammerError(f"There is no disk template {template!r}")
+
+
+def _NewId(lu: base.LogicalUnit) -> str:
+    return lu.cfg.GenerateUniqueID(lu.proc.GetECId())
+
+
+def _NewDisk(
+    dev_type: str,
+    logical_id: tuple[Any, ...],
+    index: int,
+    info: Mapping[str, Any],
+    children: list[objects.Disk] | None = None,
+) -> objects.Disk:
+    return objects.Disk(
+        dev_type=dev_type,
+        size=info["size"],
+        mode=info["mode"],
+        iv_name=f"disk/{index}",
+        logical_id=logical_id,
+        children=children,
+        params=GetOwnParams(info),
+    )
+
+
+def _GenerateMirrors(
+    lu: base.LogicalUnit,
+    instance_name: str,
+    nodes: tuple[str, str],
+    indexed: Sequence[tuple[int, Mapping[str, Any]]],
+) -> list[objects.Disk]:
+    vg_name, ec_id = lu.cfg.GetVGName(), lu.proc.GetECId()
+    disks: list[objects.Disk] = []
+    with Rollback() as undo:
+        undo.Add("release the minors", lu.cfg.ReleaseDRBDMinors, instance_name)
+        minors = lu.cfg.AllocateDRBDMinor(nodes * len(indexed), instance_name)
+        for number, (index, info) in enumerate(indexed):
+            port = lu.cfg.AllocatePort()
+            undo.Add(f"give port {port} back", lu.cfg.AddTcpUdpPort, port)
+            name = f"{_NewId(lu)}.disk{index}"
+            parts = (("data", info["size"]), ("meta", constants.DRBD_META_SIZE))
+            children = [
+                objects.Disk(
+                    dev_type=constants.LD_LV, size=size, logical_id=(vg_name, f"{name}_{part}")
+                )
+                for part, size in parts
+            ]
+            secret = lu.cfg.GenerateDRBDSecret(ec_id)
+            logical_id = (*nodes, port, *minors[2 * number : 2 * number + 2], secret)
+            disks.append(_NewDisk(constants.LD_DRBD8, logical_id, index, info, children))
+    return disks
+
+
+def AddReleaseSteps(
+    lu: base.LogicalUnit, undo: Rollback, instance_name: str, disks: Sequence[objects.Disk]
+) -> None:
+    """Let what new disks have taken in the configuration be given back if the block fails."""
+    mirrors = [disk for disk in disks if disk.dev_type in constants.LDS_DRBD]
+    if mirrors:
+        undo.Add("release the DRBD minors", lu.cfg.ReleaseDRBDMinors, instance_name)
+    for disk in mirrors:
+        port = disk.logical_id[2]
+        undo.Add(f"give port {port} back", lu.cfg.AddTcpUdpPort, port)
 
 
 def GetOwnParams(settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -132,17 +212,25 @@ def CheckDisksAbsent(lu: base.LogicalUnit, node: str, disks: Sequence[objects.Di
 
     @raise errors.OpPrereqError: C{already_exists}, or C{environment_error} if it can not tell
     """
-    for disk in disks:
-        result = lu.rpc.call_blockdev_find(node, ForNode(lu, disk, node))
+    parts = [part for disk in disks for part in ForNode(lu, disk, node).IterTree()]
+    for part in parts:
+        if part.children:
+            # Known by what is below it.
+            continue
+        result = lu.rpc.call_blockdev_find(node, part)
+        where = "/".join(str(step) for step in part.logical_id[-2:])
+        if part.dev_type == constants.LD_FILE:
+            where = part.logical_id[1]
         result.Raise(
-            f"Node {node} can not tell whether {disk.iv_name} is free",
+            f"Node {node} can not tell whether there is {where}",
             prereq=True,
             ecode=errors.ECODE_ENVIRON,
         )
         if result.payload is not None:
+            name = part.iv_name or "a part of a disk"
             raise errors.OpPrereqError(
-                f"Node {node} has {disk.logical_id[1]} already, where {disk.iv_name} would be: if"
-                " nobody needs its data, remove it there first",
+                f"Node {node} has {where} already, where {name} would be: if nobody needs its"
+                " data, remove it there first",
                 errors.ECODE_EXISTS,
             )
 
@@ -251,8 +339,8 @@ def AssembleDisks(
 ) -> tuple[bool, list[tuple[str, str | None, Any]]]:
     """Make the disks usable on the primary node.
 
-    First everywhere as on a secondary, then on the primary: the peers of a mirror should see each
-    other before one of them becomes primary.
+    First everywhere as on a secondary, then on the primary: the sides of a mirror see each other
+    before one of them becomes primary, or have had some time for it.
 
     @param disks: some of the instance's disks; default all
     @param ignore_secondaries: failures of the first pass do not count
@@ -263,6 +351,7 @@ def AssembleDisks(
     ok = True
     device_info = []
     primary = instance.primary_node
+    halves: list[objects.Disk] = []
 
     def Assemble(node: str, device: objects.Disk, on_primary: bool) -> Any:
         device = ForNode(lu, device, node)
@@ -281,6 +370,9 @@ def AssembleDisks(
                     result.fail_msg,
                 )
                 ok = ok and ignore_secondaries
+                halves.append(disk)
+    whole = [disk for disk in chosen if not any(disk is half for half in halves)]
+    _WaitForConnection(lu, primary, whole)
     for disk in chosen:
         path = None
         for node, device in disk.ComputeNodeTree(primary):
@@ -302,6 +394,32 @@ def AssembleDisks(
         # What is stored, and used by the next call, is the view of the primary.
         lu.cfg.SetDiskID(disk, primary)
     return ok, device_info
+
+
+def _WaitForConnection(lu: base.LogicalUnit, primary: str, disks: Sequence[objects.Disk]) -> None:
+    """Give the sides of mirrors time to see each other, but go on without, too."""
+    mirrors = [disk for disk in disks if disk.dev_type in constants.LDS_DRBD]
+    if not mirrors:
+        return
+    devices = [ForNode(lu, disk, primary) for disk in mirrors]
+    clock = lu.context.runtime.clock
+    deadline = clock.monotonic() + _CONNECT_LIMIT
+    while True:
+        result = lu.rpc.call_blockdev_getmirrorstatus(primary, devices)
+        if result.fail_msg:
+            # Whether the disks can be used will be seen without it.
+            return
+        alone = [
+            str(disk.iv_name)
+            for disk, status in zip(mirrors, result.payload, strict=False)
+            if status is not None and status.is_degraded and status.sync_percent is None
+        ]
+        if not alone:
+            return
+        if clock.monotonic() >= deadline:
+            lu.LogInfo("Going on without a mirror in sync for %s", ", ".join(alone))
+            return
+        clock.sleep(_CONNECT_INTERVAL)
 
 
 def StartDisks(lu: base.LogicalUnit, instance: objects.Instance, force: bool | None) -> None:
