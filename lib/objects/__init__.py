@@ -7,6 +7,7 @@ written back.
 
 from .base import ConfigObject, FillDict, TaggableObject, UpgradeGroupedParams
 from .cluster import Cluster, ConfigData, Node
+from .export import Export, ExportedDisk, FormatExport, ParseExport
 from .instance import NIC, Disk, Instance
 from .transport import OS, BlockDevStatus, ConfdReply, ConfdRequest, SerializableConfigParser
 
@@ -20,9 +21,13 @@ __all__ = [
     "ConfigData",
     "ConfigObject",
     "Disk",
+    "Export",
+    "ExportedDisk",
     "FillDict",
+    "FormatExport",
     "Instance",
     "Node",
+    "ParseExport",
     "SerializableConfigParser",
     "TaggableObject",
     "UpgradeGroupedParams",
