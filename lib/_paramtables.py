@@ -35,6 +35,7 @@ HYPER_TYPES: Final = frozenset([HT_XEN_PVM, HT_FAKE, HT_XEN_HVM, HT_KVM, HT_CHRO
 
 # Names of hypervisor parameters
 HV_ACPI: Final = "acpi"
+HV_BLOCKDEV_PREFIX: Final = "blockdev_prefix"
 HV_BOOTLOADER_ARGS: Final = "bootloader_args"
 HV_BOOTLOADER_PATH: Final = "bootloader_path"
 HV_BOOT_ORDER: Final = "boot_order"
@@ -108,6 +109,10 @@ HT_KVM_VALID_DISK_TYPES: Final = (
     HT_DISK_MTD,
     HT_DISK_PFLASH,
 )
+
+HT_BLOCKDEV_PREFIX_SD: Final = "sd"
+HT_BLOCKDEV_PREFIX_XVD: Final = "xvd"
+HT_XEN_VALID_BLOCKDEV_PREFIXES: Final = (HT_BLOCKDEV_PREFIX_SD, HT_BLOCKDEV_PREFIX_XVD)
 
 HT_CACHE_DEFAULT: Final = "default"
 HT_CACHE_NONE: Final = "none"
@@ -261,6 +266,12 @@ _XEN_PVM: Final = (
     _String(HV_INITRD_PATH, "", "initial RAM disk on the node", CHECK_FILE),
     _String(HV_ROOT_PATH, "/dev/sda1", "root device as the instance sees it", required=True),
     _String(HV_KERNEL_ARGS, "ro", "further arguments of the kernel"),
+    _Choice(
+        HV_BLOCKDEV_PREFIX,
+        HT_BLOCKDEV_PREFIX_SD,
+        HT_XEN_VALID_BLOCKDEV_PREFIXES,
+        "what the names of the disks begin with, as the instance sees them",
+    ),
     _MigrationPort(8002),
 )
 

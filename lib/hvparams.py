@@ -139,6 +139,13 @@ def _Refuse(hypervisor: str, name: str, value: object, demand: str) -> errors.Hy
     )
 
 
+def _CheckXenPvmTogether(params: Mapping[str, Any]) -> str | None:
+    """Which demand of one xen-pvm parameter on another is not met."""
+    if params[constants.HV_USE_BOOTLOADER] and not params[constants.HV_BOOTLOADER_PATH]:
+        return "'use_bootloader' is set, so 'bootloader_path' must be set too"
+    return None
+
+
 def _CheckKvmTogether(params: Mapping[str, Any]) -> str | None:
     """Which demand of one KVM parameter on another is not met."""
     if params[constants.HV_KERNEL_PATH] and not params[constants.HV_ROOT_PATH]:
@@ -160,6 +167,7 @@ def _CheckKvmTogether(params: Mapping[str, Any]) -> str | None:
 
 
 _TOGETHER: Final[Mapping[str, Callable[[Mapping[str, Any]], str | None]]] = {
+    constants.HT_XEN_PVM: _CheckXenPvmTogether,
     constants.HT_KVM: _CheckKvmTogether,
 }
 

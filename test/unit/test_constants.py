@@ -108,6 +108,7 @@ class TestParameters:
             "initrd_path": "",
             "root_path": "/dev/sda1",
             "kernel_args": "ro",
+            "blockdev_prefix": "sd",  # of later releases
             "migration_port": 8002,
         },
         "xen-hvm": {
