@@ -137,6 +137,8 @@ def InstanceShutdown(
     hyper = hypervisor.GetHypervisor(instance.hypervisor)
     if not _IsRunning(instance):
         logging.info("Instance %s is not running, not shut down", instance.name)
+        # It may have died.
+        _CleanUp(instance, hyper)
         return
     asking = _Asking(instance, hyper, rt.clock.monotonic)
     try:
@@ -150,6 +152,11 @@ def InstanceShutdown(
     except retry.RetryTimeout:
         logging.error("Shutdown of %s was not successful, ending it by force", instance.name)
         _ForceStop(instance, hyper, rt)
+    _CleanUp(instance, hyper)
+
+
+def _CleanUp(instance: objects.Instance, hyper: Any) -> None:
+    """Remove what is left on this node of an instance that does not run."""
     try:
         hyper.CleanupInstance(instance.name)
     except errors.HypervisorError as err:

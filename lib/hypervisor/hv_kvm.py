@@ -178,26 +178,16 @@ class KVMHypervisor(hv_base.BaseHypervisor):
         return {**hvp, constants.HV_KVM_FLAG: flag}
 
     def _MakeRoom(self, paths: kvm_files.Paths) -> None:
-        """Refuse to start what runs; end what was only half started."""
+        """Refuse to start what runs; remove what is left of what does not."""
         for path in (paths.monitor, paths.qmp, paths.serial):
             kvm_qmp.CheckSocketPath(path)
-        found = kvm_files.FindProcess(paths)
-        if found is None:
-            # Of a migration in which it has ended.
-            for path in (paths.incoming, paths.outgoing):
-                self._rt.files.remove(path)
-            return
-        if self._FindRunning(paths) is not None:
+        found = self._FindRunning(paths)
+        if found is not None:
             raise errors.HypervisorError(
                 f"Failed to start instance {paths.name}: it is already running (process"
                 f" {found.pid})"
             )
-        logging.warning(
-            "Instance %s was left half started or half migrated as process %d; ending that one",
-            paths.name,
-            found.pid,
-        )
-        self._kill(found.pid, timeout=_KILL_TIMEOUT)
+        # It may have died, or the node daemon have died while it was starting or migrating.
         self.CleanupInstance(paths.name)
 
     def _Execute(
@@ -312,7 +302,17 @@ class KVMHypervisor(hv_base.BaseHypervisor):
             self._rt.files.write(
                 f"{paths.nics}/{index}", f"{interfaces[index]}\n".encode(), durable=False
             )
-            kvm_net.Setup(self._rt, paths.name, sorted(instance.GetTags()), nic, interfaces[index])
+            kvm_net.Setup(
+                self._rt,
+                paths.name,
+                sorted(instance.GetTags()),
+                nic,
+                interfaces[index],
+                self._NetworkLock(),
+            )
+
+    def _NetworkLock(self) -> str:
+        return f"{self._root_dir}/network.lock"
 
     @contextlib.contextmanager
     def _ProcessUser(self, paths: kvm_files.Paths, hvp: Mapping[str, Any]) -> Iterator[str | None]:
@@ -390,10 +390,17 @@ class KVMHypervisor(hv_base.BaseHypervisor):
         paths = self._Paths(instance_name)
         found = kvm_files.FindProcess(paths)
         if found is not None:
-            raise errors.HypervisorError(
-                f"Can't clean up after instance {instance_name}: it still runs (process"
-                f" {found.pid})"
+            if self._FindRunning(paths) is not None:
+                raise errors.HypervisorError(
+                    f"Can't clean up after instance {instance_name}: it still runs (process"
+                    f" {found.pid})"
+                )
+            logging.warning(
+                "Instance %s was left half started or half migrated as process %d; ending that one",
+                paths.name,
+                found.pid,
             )
+            self._kill(found.pid, timeout=_KILL_TIMEOUT)
         self._ReleaseUid(paths)
         self._RemoveFiles(paths)
 
@@ -412,9 +419,24 @@ class KVMHypervisor(hv_base.BaseHypervisor):
             *((vnc_socket,) if vnc_socket else ()),
         ):
             self._rt.files.remove(path)
-        shutil.rmtree(paths.nics, ignore_errors=True)
+        self._RemoveNics(paths)
         kvm_migration.RemoveKey(paths)
         self._RemoveChroot(paths)
+
+    def _RemoveNics(self, paths: kvm_files.Paths) -> None:
+        try:
+            names = os.listdir(paths.nics)
+        except FileNotFoundError:
+            return
+        interfaces = [self._rt.files.read(f"{paths.nics}/{name}").decode() for name in names]
+        try:
+            kvm_net.CleanUp(
+                self._rt, [name.strip() for name in interfaces if name.strip()], self._NetworkLock()
+            )
+        except errors.GenericError as err:
+            # The next one with such an interface removes them.
+            logging.warning("Can't remove routing rules of instance %s: %s", paths.name, err)
+        shutil.rmtree(paths.nics, ignore_errors=True)
 
     def _VncSocket(self, paths: kvm_files.Paths) -> str | None:
         try:

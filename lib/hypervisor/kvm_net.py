@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from .. import constants, errors, pathutils, runtime
+from ..utils import filelock
 
 _SCRIPT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: Seconds to wait for the lock; it is held for a few commands.
+_LOCK_TIMEOUT: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -56,35 +60,20 @@ def ScriptEnvironment(
     return env
 
 
-@dataclass(frozen=True)
-class Command:
-    """One step of the set-up.
-
-    @ivar until_failure: repeat it until it fails; that is how rules without a handle are emptied
-    """
-
-    argv: tuple[str, ...]
-    until_failure: bool = False
-
-
 def SetupCommands(
     nic: NicSpec, interface: str, instance_name: str, ip_path: str = pathutils.IP_PATH
-) -> list[Command]:
+) -> list[list[str]]:
     """Commands that connect an interface, for sites without a script of their own.
 
     @raise errors.HypervisorError: a routed card without address, a mode that does not exist
     """
-
-    def _Ip(*args: str, until_failure: bool = False) -> Command:
-        return Command((ip_path, *args), until_failure)
-
-    commands = [_Ip("link", "set", "dev", interface, "up")]
+    commands = [[ip_path, "link", "set", "dev", interface, "up"]]
     if nic.mode == constants.NIC_MODE_BRIDGED:
         if not nic.link:
             raise errors.HypervisorError(
                 f"Instance {instance_name}: the bridged NIC {nic.mac} has no link (bridge)"
             )
-        return [*commands, _Ip("link", "set", "dev", interface, "master", nic.link)]
+        return [*commands, [ip_path, "link", "set", "dev", interface, "master", nic.link]]
     if nic.mode != constants.NIC_MODE_ROUTED:
         raise errors.HypervisorError(
             f"Instance {instance_name}: the NIC {nic.mac} has the unknown mode {nic.mode!r}"
@@ -93,14 +82,11 @@ def SetupCommands(
         raise errors.HypervisorError(
             f"Instance {instance_name}: the routed NIC {nic.mac} needs an IP address"
         )
-    route = ["route", "replace", nic.ip]
+    route = [ip_path, "route", "replace", nic.ip]
     if nic.link:
-        commands += [
-            _Ip("rule", "del", "dev", interface, until_failure=True),
-            _Ip("rule", "add", "dev", interface, "table", nic.link),
-        ]
+        commands.append([ip_path, "rule", "add", "dev", interface, "table", nic.link])
         route += ["table", nic.link]
-    return [*commands, _Ip(*route, "proto", "static", "dev", interface)]
+    return [*commands, [*route, "proto", "static", "dev", interface]]
 
 
 def ProxySettings(interface: str, proc: str = "/proc/sys/net") -> list[str]:
@@ -122,24 +108,51 @@ def Setup(
     tags: Sequence[str],
     nic: NicSpec,
     interface: str,
+    lock_file: str,
     script: str = pathutils.KVM_NETWORK_SCRIPT,
 ) -> None:
     """Connect an interface: by the site's script where there is one, else as the mode says.
 
+    @param lock_file: of this node's interfaces
     @raise errors.HypervisorError: a command failed
     """
+    with _Locked(rt, lock_file):
+        # The kernel takes routes away with the interface, but not rules: who had an interface of
+        # this name before may have left some.
+        _DeleteRules(rt, interface)
     if os.path.isfile(script) and os.access(script, os.X_OK):
         env = ScriptEnvironment(instance_name, tags, nic, interface)
         _Run(rt, instance_name, (script, interface), env)
         return
-    for command in SetupCommands(nic, interface, instance_name):
-        if command.until_failure:
-            while not rt.processes.run(list(command.argv)).failed:
-                pass
-        else:
-            _Run(rt, instance_name, command.argv, None)
+    for argv in SetupCommands(nic, interface, instance_name):
+        _Run(rt, instance_name, argv, None)
     if nic.mode == constants.NIC_MODE_ROUTED:
         _SetProxy(interface)
+
+
+def CleanUp(
+    rt: runtime.Runtime, interfaces: Iterable[str], lock_file: str, sysfs: str = "/sys/class/net"
+) -> None:
+    """Remove what is left of interfaces that went away with their QEMU."""
+    with _Locked(rt, lock_file):
+        for interface in interfaces:
+            # Otherwise another instance has got this name by now, with rules of its own.
+            if not os.path.exists(f"{sysfs}/{interface}"):
+                _DeleteRules(rt, interface)
+
+
+@contextlib.contextmanager
+def _Locked(rt: runtime.Runtime, lock_file: str) -> Iterator[None]:
+    """Nobody else cleans up: whose interface exists by now keeps the rules that it adds later."""
+    with filelock.FileLock.Open(lock_file, rt) as lock:
+        lock.Exclusive(timeout=_LOCK_TIMEOUT)
+        yield
+
+
+def _DeleteRules(rt: runtime.Runtime, interface: str) -> None:
+    # One at a time; the last one fails.
+    while not rt.processes.run([pathutils.IP_PATH, "rule", "del", "dev", interface]).failed:
+        pass
 
 
 def _Run(

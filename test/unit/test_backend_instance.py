@@ -188,9 +188,11 @@ class TestShutdown:
         assert _Links() == []
 
     def test_not_running(self, hyper, rt):
+        """What has died is cleaned up all the same."""
         hyper.running.clear()
         self._Shutdown(rt)
-        assert hyper.calls == []
+        assert hyper.calls == [("cleanup", "inst1")]
+        assert _Links() == []
 
     def test_needs_three_requests(self, hyper, rt):
         hyper.stubborn = 2

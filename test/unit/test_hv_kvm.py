@@ -10,6 +10,7 @@ import pytest
 from ganeti import constants, errors, objects, pathutils, uidpool
 from ganeti.hypervisor import hv_kvm, kvm_accel, kvm_capabilities, kvm_files, kvm_net, kvm_qmp
 from ganeti.runtime import fake
+from ganeti.utils import process
 
 DEFAULTS = constants.HVC_DEFAULTS[constants.HT_KVM]
 CAPS = kvm_capabilities.Capabilities(
@@ -78,6 +79,8 @@ class Node:
 
     def _Run(self, argv, **kwargs):
         self.runs.append(list(argv))
+        if argv[1:3] == ["rule", "del"]:
+            return process.RunResult(" ".join(argv), 2)
         code, stderr = self.result
         self.rt.processes._answers.clear()
         self.rt.processes.Answer("*", code=code, stderr=stderr)
@@ -149,7 +152,7 @@ class TestStart:
         ]
         qemu, *network = node.runs
         assert "-S" in qemu
-        assert [words[-1] for words in network] == ["up", "br0"]
+        assert [words[-1] for words in network] == ["tap9", "up", "br0"]
         assert (Path(node.Paths().nics) / "0").read_text() == "tap9\n"
         assert not os.path.exists(node.Paths().starting)
 
@@ -291,6 +294,30 @@ class TestStop:
         node.Start(node.Instance())
         with pytest.raises(errors.HypervisorError, match="still runs"):
             node.hv.CleanupInstance("inst1.example.com")
+
+    def test_half_started_one_is_ended(self, node, monkeypatch):
+        node.Start(node.Instance(security_model="pool"))
+        Path(node.Paths().starting).write_text("123456789\n")
+        assert node.hv.ListInstances() == []
+        node.hv.CleanupInstance("inst1.example.com")
+        assert node.killed == [77]
+        assert os.listdir(pathutils.UIDPOOL_LOCKDIR) == []
+
+    def test_what_a_dead_one_left_is_removed_by_the_next_start(self, node, monkeypatch):
+        monkeypatch.setattr(kvm_net, "UserNetworkReason", lambda nics: None)
+        vnc = node.tmp_path / "vnc"
+        vnc.mkdir()
+        instance = node.Instance(nics=1, security_model="pool", vnc_bind_address=str(vnc))
+        node.Start(instance)
+        (vnc / "inst1.example.com.vnc").write_text("")
+        node.alive.clear()
+        node.runs.clear()
+        node.Start(node.Instance(use_chroot=True, vnc_bind_address=""))
+        assert not os.path.exists(node.Paths().uid)
+        assert os.listdir(pathutils.UIDPOOL_LOCKDIR) == []
+        assert not os.path.exists(node.Paths().nics)
+        assert list(vnc.iterdir()) == []
+        assert [pathutils.IP_PATH, "rule", "del", "dev", "tap9"] in node.runs
 
     def test_chroot_that_is_not_empty_is_kept(self, node, caplog):
         node.Start(node.Instance(use_chroot=True))

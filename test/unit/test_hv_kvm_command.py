@@ -508,7 +508,6 @@ class TestNetworkSetup:
                 kvm_net.NicSpec("aa:0", "192.0.2.9", "routed", "100"),
                 [
                     "ip link set dev tap3 up",
-                    "ip rule del dev tap3 ...",
                     "ip rule add dev tap3 table 100",
                     "ip route replace 192.0.2.9 table 100 proto static dev tap3",
                 ],
@@ -521,9 +520,7 @@ class TestNetworkSetup:
     )
     def test_commands(self, nic, commands):
         done = kvm_net.SetupCommands(nic, "tap3", "inst1", ip_path="ip")
-        assert [
-            " ".join(command.argv) + (" ..." if command.until_failure else "") for command in done
-        ] == commands
+        assert [" ".join(argv) for argv in done] == commands
 
     @pytest.mark.parametrize(
         ("nic", "text"),
@@ -537,35 +534,50 @@ class TestNetworkSetup:
         with pytest.raises(errors.HypervisorError, match=text):
             kvm_net.SetupCommands(nic, "tap3", "inst1")
 
-    def test_rules_are_deleted_until_none_is_left(self, monkeypatch):
+    @staticmethod
+    def _Rules(*interfaces):
+        """A node with these interfaces' rules, and the log of its commands."""
         rt = fake.NewRuntime()
         rt.processes.Answer("*")
-        left = ["rule", "rule"]
-        run = rt.processes.run
+        left, run = list(interfaces), rt.processes.run
 
         def _Run(argv, **kwargs):
             result = run(argv, **kwargs)
-            if argv[1:3] == ["rule", "del"] and not left:
+            if argv[1:3] != ["rule", "del"]:
+                return result
+            if argv[-1] not in left:
                 return type(result)(cmd=result.cmd, exit_code=2)
-            if argv[1:3] == ["rule", "del"]:
-                left.pop()
+            left.remove(argv[-1])
             return result
 
-        monkeypatch.setattr(rt.processes, "run", _Run)
-        nic = kvm_net.NicSpec("aa:0", "192.0.2.9", "routed", "100")
-        kvm_net.Setup(rt, "inst1", [], nic, "no-such-tap", script="/no/script")
-        assert [call.argv[2] for call in rt.processes.calls] == [
-            *("set", "del", "del", "del"),
-            *("add", "replace"),
-        ]
+        rt.processes.run = _Run
+        return rt, left
 
-    def test_failure_names_the_command(self):
+    @pytest.mark.parametrize("mode", ["routed", "bridged"])
+    def test_rules_of_the_former_owner_are_deleted(self, tmp_path, mode):
+        rt, left = self._Rules("no-such-tap", "no-such-tap", "tap4")
+        nic = kvm_net.NicSpec("aa:0", "192.0.2.9", mode, "100")
+        lock = str(tmp_path / "lock")
+        kvm_net.Setup(rt, "inst1", [], nic, "no-such-tap", lock, script="/no/script")
+        assert left == ["tap4"]
+        done = [call.argv[2] for call in rt.processes.calls]
+        assert done[:4] == ["del", "del", "del", "set"]
+        assert done[4:] == (["add", "replace"] if mode == "routed" else ["set"])
+
+    def test_clean_up_spares_whom_the_name_belongs_to_by_now(self, tmp_path):
+        rt, left = self._Rules("tap1", "tap2", "tap2")
+        (tmp_path / "tap1").mkdir()
+        kvm_net.CleanUp(rt, ["tap1", "tap2"], str(tmp_path / "lock"), sysfs=str(tmp_path))
+        assert left == ["tap1"]
+
+    def test_failure_names_the_command(self, tmp_path):
         rt = fake.NewRuntime()
+        rt.processes.Answer("* rule del *", code=2)
         rt.processes.Answer("* master *", code=2, stderr="Cannot find device xen-br0")
         rt.processes.Answer("* up")
         nic = kvm_net.NicSpec("aa:0", None, "bridged", "xen-br0")
         with pytest.raises(errors.HypervisorError, match=r"inst1.*master xen-br0.*Cannot find"):
-            kvm_net.Setup(rt, "inst1", [], nic, "tap3", script="/no/script")
+            kvm_net.Setup(rt, "inst1", [], nic, "tap3", str(tmp_path / "lock"), script="/no/script")
 
     def test_script_environment(self):
         nic = kvm_net.NicSpec.FromDict(
