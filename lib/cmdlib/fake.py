@@ -28,6 +28,8 @@ class FakeNode(fakedisks.DiskStore):
     @ivar units: names of its storage units of LVM, whatever the type
     @ivar scripts: OS scripts that were run: (script, instance)
     @ivar answers: C{constants.NV_*} -> what it says to C{node_verify} other than a healthy node
+    @ivar descriptions: directory of an export -> its description
+    @ivar imports: what was imported: (instance, node it came from, images)
     @ivar checksums: path -> checksum of its file, None: it has none; others are as the master's
     """
 
@@ -40,6 +42,8 @@ class FakeNode(fakedisks.DiskStore):
     demoted: bool = False
     files: set[str] = field(default_factory=set)
     exports: list[str] = field(default_factory=list)
+    descriptions: dict[str, str] = field(default_factory=dict)
+    imports: list[tuple[str, str, list[Any]]] = field(default_factory=list)
     volumes: list[dict[str, Any]] = field(default_factory=list)
     units: list[str] = field(default_factory=list)
     lvs: dict[str, tuple[str, bool, bool]] = field(default_factory=dict)
@@ -171,6 +175,14 @@ class FakeNodes(fakedisks.FakeDisks, jqueue_fake.FakeRpc):
     def call_export_list(self, node_list: Sequence[str]) -> dict[str, rpc.RpcResult]:
         return self._Many("export_list", node_list, lambda node: node.exports)
 
+    def call_export_info(self, node: str, path: str) -> rpc.RpcResult:
+        def Info(item: FakeNode) -> str:
+            if path not in item.descriptions:
+                raise LookupError(f"No description of an export in {path}")
+            return item.descriptions[path]
+
+        return self._One("export_info", node, Info)
+
     def call_node_verify(
         self, node_list: Sequence[str], checks: Mapping[str, Any], cluster_name: str
     ) -> dict[str, rpc.RpcResult]:
@@ -224,7 +236,21 @@ class FakeNodes(fakedisks.FakeDisks, jqueue_fake.FakeRpc):
         return self._Many("vg_list", node_list, lambda _: {"xenvg": 100000.0})
 
     def call_lv_list(self, node_list: Sequence[str], vg_name: str) -> dict[str, rpc.RpcResult]:
-        return self._Many("lv_list", node_list, lambda node: dict(node.lvs))
+        def List(node: FakeNode) -> dict[str, tuple[str, bool, bool]]:
+            used = {key for device in node.drbd.values() for key in device.children}
+            prefix = f"{vg_name}/"
+            found = {
+                key.removeprefix(prefix): (
+                    f"{node.sizes.get(key, 0):.2f}",
+                    key not in node.active,
+                    key in used,
+                )
+                for key in node.disks
+                if key.startswith(prefix)
+            }
+            return {**found, **node.lvs}
+
+        return self._Many("lv_list", node_list, List)
 
     def call_storage_list(
         self,
@@ -316,6 +342,18 @@ class FakeNodes(fakedisks.FakeDisks, jqueue_fake.FakeRpc):
         return self._One(
             "instance_os_add", node, lambda item: item.scripts.append((script, instance.name))
         )
+
+    def call_instance_os_import(
+        self,
+        node: str,
+        instance: objects.Instance,
+        src_node: str,
+        src_images: Sequence[Any],
+        cluster_name: str,
+        debug: int,
+    ) -> rpc.RpcResult:
+        entry = (instance.name, src_node, list(src_images))
+        return self._One("instance_os_import", node, lambda item: item.imports.append(entry))
 
     def call_instance_run_rename(
         self, node: str, instance: objects.Instance, old_name: str, debug: int

@@ -198,12 +198,13 @@ class FakeDisks:
 
     def call_blockdev_grow(self, node: str, disk: objects.Disk, amount: int) -> rpc.RpcResult:
         def Grow(item: DiskStore) -> None:
-            for part in disk.IterTree():
-                key = DeviceKey(part)
-                # Metadata stays as it is
-                if not key.endswith("_meta"):
-                    sizes = self._Store(item, key).sizes
-                    sizes[key] = sizes.get(key, part.size) + amount
+            # Of a mirror the data grows, its metadata does not.
+            data = DeviceKey(disk.children[0] if disk.children else disk)
+            self._RequireAll(self._Store(item, data), [data])
+            sizes = self._Store(item, data).sizes
+            sizes[data] = sizes.get(data, disk.size) + amount
+            if disk.children:
+                sizes[DeviceKey(disk)] = disk.size + amount
 
         return self._One("blockdev_grow", node, Grow)
 
