@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 _START_TIMEOUT: Final = 120.0
 #: TERM becomes KILL after that many seconds.
 _KILL_TIMEOUT: Final = 30.0
+#: The same for one without a guest, which has nothing to lose.
+_KILL_WAITING_TIMEOUT: Final = 2.0
 #: A soft reboot waits that long for the guest to shut down by itself (seconds).
 _REBOOT_SHUTDOWN_TIMEOUT: Final = 60.0
 _REBOOT_POLL: Final = 0.2
@@ -381,10 +383,10 @@ class KVMHypervisor(hv_base.BaseHypervisor):
         with self._Qmp(paths) as qmp:
             qmp.Execute("system_powerdown")
 
-    def _KillIfRuns(self, paths: kvm_files.Paths) -> None:
+    def _KillIfRuns(self, paths: kvm_files.Paths, timeout: float = _KILL_TIMEOUT) -> None:
         found = kvm_files.FindProcess(paths)
         if found is not None:
-            self._kill(found.pid, timeout=_KILL_TIMEOUT)
+            self._kill(found.pid, timeout=timeout)
 
     def CleanupInstance(self, instance_name: str) -> None:
         paths = self._Paths(instance_name)
@@ -553,7 +555,7 @@ class KVMHypervisor(hv_base.BaseHypervisor):
                 f"instance {instance.name} has arrived and runs here, so that it must not go on"
                 " anywhere else"
             )
-        self._KillIfRuns(paths)
+        self._KillIfRuns(paths, _KILL_WAITING_TIMEOUT)
         self.CleanupInstance(instance.name)
 
     def MigrateInstance(self, instance: objects.Instance, target: str, live: bool) -> None:

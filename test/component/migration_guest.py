@@ -1,6 +1,7 @@
 """Guests for tests of migration that boot from one sector and count on the serial line."""
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -12,10 +13,9 @@ PATIENCE = 60
 # In 16-bit mode: count in EBX, at each tick of the timer (18 a second).
 _START = bytes.fromhex("31c0 8ed8 8ed0 bc007c 6631db".replace(" ", ""))
 _COUNT = bytes.fromhex("6643")
-#: Fill 512 KiB with the number, so that memory changes faster than it is sent.
-_DIRTY = bytes.fromhex(
-    "b80010 8ec0 50 6689d8 31ff b90040 f366ab 58 050010 3d0090 72e9".replace(" ", "")
-)
+#: Fill 32 MiB with the number, so that memory changes faster than it is sent. In 16-bit mode that
+#: far only without KVM, which has limits of segments.
+_DIRTY = bytes.fromhex("31c0 8ec0 66bf00002000 66b900008000 6689d8 f36766ab".replace(" ", ""))
 #: Eight letters from A to P for its digits.
 _DIGIT = bytes.fromhex("66c1c304 88d8 240f 0441".replace(" ", ""))
 _PUT = bytes.fromhex("88c4 bafd03 ec a820 74f8 88e0 baf803 ee c3".replace(" ", ""))
@@ -37,7 +37,8 @@ def BootSector(dirty=False):
     code += bytes([0xB0, 0x0A])  # mov al,10
     calls.append(len(code))
     code += bytes(3)
-    code += bytes([0xFB, 0xF4])  # sti; hlt
+    if not dirty:
+        code += bytes([0xFB, 0xF4])  # sti; hlt
     code += bytes([0xEB, (loop - len(code) - 2) & 0xFF])  # jmp loop
     put = len(code)
     code += _PUT
@@ -108,6 +109,14 @@ class Line:
             lambda: f"{marker!r} in {self.text[-500:]!r}",
         )
         return self.text.partition(marker)[2].splitlines()[0]
+
+    def WaitForMatch(self, pattern):
+        """Wait for text that matches; the match."""
+        WaitUntil(
+            lambda: re.search(pattern, self.text),
+            lambda: f"{pattern!r} in {self.text[-500:]!r}",
+        )
+        return re.search(pattern, self.text)
 
     def Send(self, text):
         self._sock.sendall(text.encode())
