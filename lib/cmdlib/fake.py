@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import constants, errors, mcpu, objects, opcodes, rpc, runtime
 from ..config import fake as config_fake
+from ..iallocator import fake as iallocator_fake
 from ..jqueue import fake as jqueue_fake
 from ..runtime import fake as runtime_fake
 from ..utils import io, text
@@ -63,6 +64,10 @@ class FakeNodes(fakedisks.FakeDisks, jqueue_fake.FakeRpc):
         self._failing: dict[str, tuple[str, bool, Container[str] | None]] = {}
         #: Calls about storage units: (call, node, arguments).
         self.storage_calls: list[tuple[Any, ...]] = []
+        #: Allocator scripts of all nodes: name -> what it answers to its input.
+        self.allocators: dict[str, Callable[[str], str]] = {"simple": iallocator_fake.Simple}
+        #: Calls of allocators: (name, input).
+        self.allocations: list[tuple[str, str]] = []
         #: Called with every call and node before it is made.
         self.before_call: Callable[[str, str], object] = lambda *_: None
         self.offline: Callable[[str], bool] = lambda _: False
@@ -279,6 +284,15 @@ class FakeNodes(fakedisks.FakeDisks, jqueue_fake.FakeRpc):
     ) -> rpc.RpcResult:
         call = ("storage_execute", node, storage_type, name, operation)
         return self._One("storage_execute", node, lambda _: self.storage_calls.append(call))
+
+    def call_iallocator_runner(self, node: str, name: str, text: str) -> rpc.RpcResult:
+        def Run(_: FakeNode) -> str:
+            if name not in self.allocators:
+                raise LookupError(f"iallocator module '{name}' not found")
+            self.allocations.append((name, text))
+            return self.allocators[name](text)
+
+        return self._One("iallocator_runner", node, Run)
 
     # Instances
 
