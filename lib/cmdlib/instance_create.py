@@ -1,156 +1,279 @@
-"""Creating instances."""
+"""Creating instances: new ones, and those of an export.
+
+What is decided without asking anybody is in L{create_plan} and L{create_import}, what is special
+about the disks of a new instance in L{create_disks}.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .. import constants, errors, locking, objects, opcodes, pathutils
 from ..utils import net
 from ..utils.rollback import Rollback
-from . import announce, base, disk_ops, instance_checks, instance_env, instance_operation, nics
+from . import (
+    announce,
+    base,
+    create_disks,
+    create_import,
+    create_plan,
+    disk_ops,
+    instance_checks,
+    instance_env,
+    instance_operation,
+    nics,
+)
 
-
-def _Invalid(message: str) -> errors.OpPrereqError:
-    return errors.OpPrereqError(message, errors.ECODE_INVAL)
-
-
-#: What this suite can create by now; the others are known but refused.
-_TEMPLATES_AT_HAND: Final = constants.DTS_NOT_LVM
-
-
-def CheckDiskSettings(disks: list[dict[str, Any]], first: int | str = 0) -> list[dict[str, Any]]:
-    """Check names, types and values of what was said of each disk; pure.
-
-    @param first: what the first of them is called in messages: its index, or C{add}
-    @return: copies with size (MiB), mode, and the disk's own parameters
-    @raise errors.OpPrereqError: C{wrong_input}, naming the disk
-    """
-    types = {**constants.IDISK_PARAMS_TYPES, **constants.DPS_PARAMETER_TYPES}
-    result = []
-    for index, settings in enumerate(disks):
-        where = f"disk/{first if index == 0 else index}"
-        disk = base.ForceTypes(where, settings, types)
-        disk.setdefault(constants.IDISK_MODE, constants.DISK_RDWR)
-        if disk[constants.IDISK_MODE] not in constants.DISK_ACCESS_SET:
-            raise _Invalid(
-                f"{where}: mode must be one of {', '.join(sorted(constants.DISK_ACCESS_SET))}, not"
-                f" {disk[constants.IDISK_MODE]!r}"
-            )
-        if constants.IDISK_SIZE not in disk:
-            raise _Invalid(f"{where}: the size is missing")
-        if not disk[constants.IDISK_SIZE]:
-            raise _Invalid(f"{where}: the size must be more than 0")
-        instance_checks.CheckDiskParams(where, disk_ops.GetOwnParams(disk))
-        result.append(disk)
-    if len(result) > constants.MAX_DISKS:
-        raise _Invalid(f"disks: at most {constants.MAX_DISKS} are possible, not {len(result)}")
-    return result
-
-
-def DropDefaults(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Those values that differ from their defaults; pure."""
-    return {
-        key: value for key, value in values.items() if key not in defaults or defaults[key] != value
-    }
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What the checks decided, for the execution."""
-
-    hypervisor: str
-    hvparams: dict[str, Any]
-    beparams: dict[str, Any]
-    hv_filled: dict[str, Any]
-    be_filled: dict[str, Any]
-    nics: list[objects.NIC] = field(default_factory=list)
-    nics_filled: list[dict[str, Any]] = field(default_factory=list)
-    disks: list[dict[str, Any]] = field(default_factory=list)
+#: Seconds that mirrors get to begin with their synchronisation, if nobody waits for its end.
+_SYNC_START: Final = 15.0
 
 
 class LUInstanceCreate(base.LogicalUnit):
-    """Create an instance, install its OS and start it."""
+    """Create an instance, install its OS or import its disks, and start it.
+
+    Once it is in the configuration it stays, whatever happens, unless its disks get no redundancy.
+    """
 
     HPATH = "instance-add"
     HTYPE = constants.HTYPE_INSTANCE
 
+    # Arguments and locks
+
     def CheckArguments(self) -> None:
         op = self.op
+        self.importing = op.mode == constants.INSTANCE_IMPORT
         if op.no_install and op.start:
             self.LogInfo("No-installation mode selected, disabling startup")
             op.start = False
         op.instance_name = net.HostInfo.NormalizeName(op.instance_name)
         if op.ip_check and not op.name_check:
-            raise _Invalid("ip_check needs name_check: without it there is no address to check")
-        self._CheckImplemented()
-        if op.file_storage_dir and os.path.isabs(op.file_storage_dir):
-            raise _Invalid(
-                f"file_storage_dir must be relative to that of the cluster, not"
-                f" {op.file_storage_dir!r}"
+            raise create_plan.Invalid(
+                "ip_check needs name_check: without it there is no address to check"
             )
-        if op.pnode is None:
-            raise _Invalid("Exactly one of a primary node and an allocator must be given")
-        if op.snode is not None:
-            self.LogWarning("The secondary node is ignored: only mirrored disks have one")
-            op.snode = None
-        if op.os_type is None:
-            raise _Invalid("os_type is missing: the OS to install")
-        if op.disk_template is None:
-            raise _Invalid("disk_template is missing")
-        self.disks = CheckDiskSettings(op.disks)
-        if len(op.nics) > constants.MAX_NICS:
-            raise _Invalid(f"nics: at most {constants.MAX_NICS} are possible, not {len(op.nics)}")
-        for index, settings in enumerate(op.nics):
-            nics.CheckNicSettings(f"nic/{index}", settings)
+        create_plan.CheckSettingTypes(op.disks, op.nics)
+        self.adopting = create_plan.CheckAdoption(
+            op.disks, op.disk_template, op.iallocator, op.mode
+        )
         self.name_ip: str | None = None
         if op.name_check:
             host = net.GetHostInfo(op.instance_name)
             op.instance_name, self.name_ip = host.name, host.ip
+        if op.file_storage_dir and os.path.isabs(op.file_storage_dir):
+            raise create_plan.Invalid(
+                f"file_storage_dir must be relative to that of the cluster, not"
+                f" {op.file_storage_dir!r}"
+            )
+        if op.pnode is not None and op.iallocator is not None:
+            raise create_plan.Invalid(
+                "Exactly one of a primary node and an allocator must be given, not both"
+            )
+        if not self.importing or op.disk_template is not None:
+            op.snode = self._CheckSecondary(op.disk_template, op.snode)
+        if self.importing:
+            if op.no_install:
+                self.LogInfo("No-installation mode has no effect during an import")
+        elif op.os_type is None:
+            raise create_plan.Invalid("os_type is missing: the OS to install")
+        elif op.disk_template is None:
+            raise create_plan.Invalid("disk_template is missing")
+        else:
+            create_plan.CheckOsName(op.os_type)
+        create_plan.CheckDiskSettings(op.disks, adopting=self.adopting)
+        create_plan.CheckNicSettings(op.nics)
 
-    def _CheckImplemented(self) -> None:
-        """Refuse what is known but can not be done yet; nothing is silently ignored."""
-        op = self.op
-        if op.iallocator is not None:
-            if op.pnode is not None:
-                raise _Invalid("Exactly one of a primary node and an allocator must be given")
-            raise _Invalid(
-                f"Allocators ({op.iallocator!r}) are not implemented yet: name the primary node"
-            )
-        if op.mode != constants.INSTANCE_CREATE:
-            raise _Invalid(f"Creation mode {op.mode!r} is not implemented yet")
-        if op.disk_template not in (None, *_TEMPLATES_AT_HAND):
-            raise _Invalid(
-                f"Disk template {op.disk_template!r} is not implemented yet, only"
-                f" {', '.join(sorted(_TEMPLATES_AT_HAND))}"
-            )
-        for index, disk in enumerate(op.disks):
-            if constants.IDISK_ADOPT in disk:
-                raise _Invalid(
-                    f"disk/{index}: only logical volumes can be adopted, not disks of the template"
-                    f" {op.disk_template}"
-                )
+    def _CheckSecondary(self, template: str | None, snode: str | None) -> str | None:
+        """The secondary node that was named, if there is to be one."""
+        if create_plan.NeedsSecondary(template, self.op.pnode, snode):
+            if snode is None or self.op.pnode is not None:
+                return snode
+            why = "the allocator chooses it"
+        else:
+            why = "only mirrored disks have one"
+        if snode is not None:
+            self.LogWarning("The secondary node %s is ignored: %s", snode, why)
+        return None
 
     def ExpandNames(self) -> None:
-        name = self.op.instance_name
-        if name in self.cfg.GetInstanceList():
+        op, name = self.op, self.op.instance_name
+        if self.cfg.GetInstanceInfo(name) is not None:
             raise errors.OpPrereqError(
                 f"Instance '{name}' is already in the cluster", errors.ECODE_EXISTS
             )
         self.add_locks[locking.LEVEL_INSTANCE] = name
-        self.op.pnode = base.ExpandNodeName(self.cfg, self.op.pnode)
-        self.needed_locks = {locking.LEVEL_NODE: [self.op.pnode]}
+        self.allocators = self._GetAllocators()
+        self.src_node: str | None = None
+        wanted: Any = []
+        if self.allocators:
+            wanted = locking.ALL_SET
+        else:
+            op.pnode = base.ExpandNodeName(self.cfg, op.pnode)
+            wanted.append(op.pnode)
+            if op.snode is not None:
+                op.snode = base.ExpandNodeName(self.cfg, op.snode)
+                wanted.append(op.snode)
+        self.pnode, self.snode = op.pnode, op.snode
+        if self.importing:
+            if op.src_node is not None:
+                op.src_node = self.src_node = base.ExpandNodeName(self.cfg, op.src_node)
+            self.src_path = create_import.CheckSourcePath(
+                op.src_path, op.src_node, name, pathutils.EXPORT_DIR
+            )
+            if self.src_node is None:
+                wanted = locking.ALL_SET
+            elif wanted is not locking.ALL_SET:
+                wanted.append(self.src_node)
+        elif op.disk_template == constants.DT_DISKLESS and not self.allocators:
+            # It takes nothing of its node that others, at the same time, could take as well.
+            self.share_locks[locking.LEVEL_NODE] = 1
+        self.needed_locks = {locking.LEVEL_NODE: wanted}
+
+    def _GetAllocators(self) -> list[str]:
+        """Scripts to be asked for nodes, in order; none if the user has named the nodes."""
+        op = self.op
+        if op.pnode is not None:
+            return []
+        if op.iallocator is not None:
+            return [op.iallocator]
+        if self.adopting:
+            raise create_plan.Invalid("pnode is missing: the node that has the volumes to adopt")
+        scripts = self.cfg.GetClusterInfo().default_iallocator
+        found = list(scripts.get(constants.IALLOCATOR_MODE_ALLOC, ()))
+        if not found:
+            raise create_plan.Invalid(
+                "Exactly one of a primary node and an allocator must be given: the cluster has no"
+                " default allocator ('gnt-cluster modify --default-iallocator' sets one)"
+            )
+        return found
+
+    # Checks
+
+    def CheckPrereq(self) -> None:
+        op = self.op
+        request = self._ImportRequest() if self.importing else self._GetRequest()
+        create_disks.CheckTemplate(
+            self, request.disk_template, len(request.disks), op.file_storage_dir
+        )
+        self.plan = create_plan.MakePlan(
+            request, self.cfg.GetClusterInfo(), self.name_ip, bool(op.identify_defaults)
+        )
+        if self.importing:
+            for index, mac in create_import.TakeMacs(self.plan.nics, self.export, op.instance_name):
+                self.plan.nics[index].mac = nics.NormalizeMac(f"nic/{index}", mac)
+        if op.ip_check and self.name_ip is not None:
+            instance_checks.CheckAddressFree(
+                self.name_ip, op.instance_name, "--no-ip-check creates the instance all the same"
+            )
+        self.new_macs = [
+            nic.mac in (constants.VALUE_AUTO, constants.VALUE_GENERATE) for nic in self.plan.nics
+        ]
+        # Given back when the job ends, as all that is reserved here.
+        for index, nic in enumerate(self.plan.nics):
+            nic.mac = nics.ResolveMac(self, f"nic/{index}", nic.mac)
+        if self.allocators:
+            self._Allocate()
+        self.nodes = [self.pnode] + ([self.snode] if self.snode is not None else [])
+        self._CheckNodes()
+        self.dry_run_result = self.nodes
+
+    def _GetRequest(self) -> create_plan.Request:
+        op = self.op
+        return create_plan.Request(
+            os_type=op.os_type,
+            disk_template=op.disk_template,
+            disks=create_plan.CheckDiskSettings(op.disks, adopting=self.adopting),
+            nics=op.nics,
+            hypervisor=op.hypervisor,
+            hvparams=op.hvparams,
+            beparams=op.beparams,
+        )
+
+    def _ImportRequest(self) -> create_plan.Request:
+        """What is wanted, with what the export says where the user does not."""
+        if self.src_node is None:
+            answers = self.rpc.call_export_list(sorted(self.acquired_locks[locking.LEVEL_NODE]))
+            listed = {
+                node: None if result.fail_msg else result.payload
+                for node, result in answers.items()
+            }
+            self.src_node = create_import.FindExport(listed, self.src_path)
+            self.src_path = os.path.join(pathutils.EXPORT_DIR, self.src_path)
+        base.CheckNodeOnline(self, self.src_node)
+        result = self.rpc.call_export_info(self.src_node, self.src_path)
+        result.Raise(f"No export in {self.src_path} on node {self.src_node}")
+        self.export = objects.ParseExport(result.payload)
+        self.src_images = create_import.ListImages(self.export, self.src_path)
+        request, notes = create_import.FillRequest(self.op, self.export)
+        for note in notes:
+            self.LogWarning("%s", note)
+        create_plan.CheckOsName(request.os_type)
+        create_plan.CheckNicSettings(request.nics)
+        if self.op.disk_template is None:
+            self.snode = self._CheckSecondary(request.disk_template, self.snode)
+        return request
+
+    def _Allocate(self) -> None:
+        """Let an allocator choose the nodes."""
+        raise create_plan.Invalid(
+            f"Allocators ({', '.join(self.allocators)}) are not implemented yet"
+        )
+
+    def _CheckNodes(self) -> None:
+        """Check that the nodes can have the instance."""
+        op, plan, pnode = self.op, self.plan, self.pnode
+        self._CheckNodeRole("primary", pnode, errors.ECODE_STATE)
+        if self.snode is not None:
+            if self.snode == pnode:
+                raise create_plan.Invalid(
+                    f"The secondary node must be another one than the primary, {pnode}"
+                )
+            self._CheckNodeRole("secondary", self.snode, errors.ECODE_INVAL)
+        if self.adopting:
+            names = [disk[constants.IDISK_ADOPT] for disk in plan.disks]
+            sizes = create_disks.CheckVolumes(self, pnode, names)
+            for disk, size in zip(plan.disks, sizes, strict=True):
+                disk[constants.IDISK_SIZE] = size
+        else:
+            needed = disk_ops.ComputeDiskSize(
+                plan.disk_template, [disk[constants.IDISK_SIZE] for disk in plan.disks]
+            )
+            if needed:
+                instance_checks.CheckNodesFreeDisk(self, self.nodes, needed)
+        instance_checks.CheckHvParamsOnNodes(self, self.nodes, plan.hypervisor, plan.hv_filled)
+        force_variant = op.force_variant or self.importing
+        instance_checks.CheckNodeHasOs(self, pnode, plan.os_type, force_variant)
+        instance_checks.CheckNicBridges(self, plan.nics_filled, pnode)
+        if plan.disk_template in constants.DTS_FILEBASED:
+            # Others have names that nobody else can have.
+            disk_ops.CheckDisksAbsent(self, pnode, self._NewDisks())
+        if op.start:
+            instance_checks.CheckNodeFreeMemory(
+                self,
+                pnode,
+                f"creating instance {op.instance_name}",
+                plan.be_filled[constants.BE_MEMORY],
+                plan.hypervisor,
+            )
+
+    def _CheckNodeRole(self, role: str, name: str, ecode: str) -> None:
+        node = base.GetNode(self, name)
+        for flag in ("offline", "drained"):
+            if getattr(node, flag):
+                raise errors.OpPrereqError(
+                    f"The {role} node {name} is {flag}: choose another one", ecode
+                )
+
+    # What is told of it
 
     def BuildHooksEnv(self) -> base.HooksEnv:
         op, plan = self.op, self.plan
         env = instance_env.BuildInstanceHookEnv(
             name=op.instance_name,
-            primary_node=op.pnode,
-            secondary_nodes=[],
-            os_type=op.os_type,
+            primary_node=self.pnode,
+            secondary_nodes=self.nodes[1:],
+            os_type=plan.os_type,
             admin_up=op.start,
-            disk_template=op.disk_template,
+            disk_template=plan.disk_template,
             nics=[
                 (nic.ip, nic.mac, filled)
                 for nic, filled in zip(plan.nics, plan.nics_filled, strict=True)
@@ -160,240 +283,220 @@ class LUInstanceCreate(base.LogicalUnit):
             hvparams=plan.hv_filled,
             hypervisor=plan.hypervisor,
         )
-        nodes = sorted({self.cfg.GetMasterNode(), op.pnode})
+        if self.importing:
+            env["SRC_NODE"] = self.src_node
+            env["SRC_PATH"] = self.src_path
+            env["SRC_IMAGES"] = self.src_images
+        nodes = sorted({self.cfg.GetMasterNode(), *self.nodes})
         return {"ADD_MODE": op.mode, **env}, nodes, nodes
 
-    def CheckPrereq(self) -> None:
-        op = self.op
-        cluster = self.cfg.GetClusterInfo()
-        if op.disk_template in constants.DTS_FILEBASED:
-            self._CheckFileStorage()
-        if op.disk_template == constants.DT_DISKLESS and op.disks:
-            raise _Invalid("disks: given, but the disk template is 'diskless'")
-        self.plan = self._MakePlan(cluster)
-        if op.ip_check and self.name_ip is not None:
-            instance_checks.CheckAddressFree(
-                self.name_ip, op.instance_name, "--no-ip-check creates the instance all the same"
-            )
-        self._CheckNode()
-        # Last, so that nothing is reserved for an instance that is refused.
-        for index, nic in enumerate(self.plan.nics):
-            nic.mac = nics.ResolveMac(self, f"nic/{index}", nic.mac)
-        self.dry_run_result = [op.pnode]
-
-    def _GetStorageDir(self) -> str:
-        """Base directory of the files of the disk template; empty if there is none."""
-        if self.op.disk_template == constants.DT_SHARED_FILE:
-            return self.cfg.GetSharedFileStorageDir()
-        return self.cfg.GetFileStorageDir() or ""
-
-    def _CheckFileStorage(self) -> None:
-        op, top = self.op, self._GetStorageDir()
-        if not pathutils.ENABLE_FILE_STORAGE or not top:
-            advice = ""
-            if op.disk_template == constants.DT_SHARED_FILE:
-                advice = (
-                    ": 'gnt-cluster modify --shared-file-storage-dir' names the directory that all"
-                    " nodes share"
-                )
-            raise _Invalid(
-                f"Disk template {op.disk_template!r} is disabled in this cluster{advice}"
-            )
-        if not op.disks:
-            raise _Invalid(f"disks: none given for the disk template {op.disk_template!r}")
-        relative = op.file_storage_dir or ""
-        if not (os.path.normpath(os.path.join(top, relative)) + "/").startswith(top + "/"):
-            raise _Invalid(f"file_storage_dir {relative!r} leads out of {top}")
-
-    def _MakePlan(self, cluster: objects.Cluster) -> _Plan:
-        op = self.op
-        hypervisor = op.hypervisor or cluster.enabled_hypervisors[0]
-        if hypervisor not in cluster.enabled_hypervisors:
-            raise errors.OpPrereqError(
-                f"Hypervisor {hypervisor!r} is not enabled in the cluster, only"
-                f" {', '.join(cluster.enabled_hypervisors)}",
-                errors.ECODE_STATE,
-            )
-        global_names = sorted(set(op.hvparams) & constants.HVC_GLOBALS)
-        if global_names:
-            raise _Invalid(
-                f"hvparams: {', '.join(global_names)} can only be set for the whole cluster"
-            )
-        hvparams = base.ForceTypes("hvparams", op.hvparams, constants.HVS_PARAMETER_TYPES)
-        hv_defaults = cluster.GetHVDefaults(hypervisor, op.os_type)
-        hv_filled = objects.FillDict(hv_defaults, hvparams)
-        instance_checks.CheckHvParamsSyntax(hypervisor, hv_filled)
-        beparams = base.ForceTypes("beparams", op.beparams, constants.BES_PARAMETER_TYPES)
-        be_defaults = cluster.beparams[constants.PP_DEFAULT]
-        be_filled = objects.FillDict(be_defaults, beparams)
-        instance_checks.CheckBeParams("beparams", be_filled)
-        nic_defaults = cluster.nicparams[constants.PP_DEFAULT]
-        new_nics, filled_nics = [], []
-        for index, settings in enumerate(op.nics):
-            nic, filled = nics.BuildNewNic(
-                f"nic/{index}", settings, nic_defaults, self.name_ip, first=index == 0
-            )
-            new_nics.append(nic)
-            filled_nics.append(filled)
-        disks = self.disks
-        if op.identify_defaults:
-            hvparams = DropDefaults(hvparams, hv_defaults)
-            beparams = DropDefaults(beparams, be_defaults)
-            for nic in new_nics:
-                nic.nicparams = DropDefaults(nic.nicparams, nic_defaults)
-            disk_defaults = cluster.SimpleFillDisk(None)
-            disks = [DropDefaults(disk, disk_defaults) for disk in self.disks]
-        return _Plan(
-            hypervisor, hvparams, beparams, hv_filled, be_filled, new_nics, filled_nics, disks
-        )
-
-    def _CheckNode(self) -> None:
-        op, plan = self.op, self.plan
-        node = base.GetNode(self, op.pnode)
-        for flag in ("offline", "drained"):
-            if getattr(node, flag):
-                raise errors.OpPrereqError(
-                    f"The primary node {op.pnode} is {flag}: choose another one",
-                    errors.ECODE_STATE,
-                )
-        instance_checks.CheckHvParamsOnNodes(self, [op.pnode], plan.hypervisor, plan.hv_filled)
-        instance_checks.CheckNodeHasOs(self, op.pnode, op.os_type, op.force_variant)
-        instance_checks.CheckNicBridges(self, plan.nics_filled, op.pnode)
-        disk_ops.CheckDisksAbsent(self, op.pnode, self._MakeDisks())
-        if op.start:
-            instance_checks.CheckNodeFreeMemory(
-                self,
-                op.pnode,
-                f"creating instance {op.instance_name}",
-                plan.be_filled[constants.BE_MEMORY],
-                plan.hypervisor,
-            )
-
     def DescribeChanges(self) -> list[announce.Change]:
-        op, plan = self.op, self.plan
+        op, plan, name = self.op, self.plan, self.op.instance_name
         sizes = ", ".join(f"{disk['size']} MiB" for disk in plan.disks)
         values = {
-            "OS": op.os_type,
+            "OS": plan.os_type,
             "hypervisor": plan.hypervisor,
             "memory": f"{plan.be_filled[constants.BE_MEMORY]} MiB",
             "vcpus": plan.be_filled[constants.BE_VCPUS],
-            f"{op.disk_template} disks": sizes or "none",
+            f"{plan.disk_template} disks": sizes or "none",
         }
         lines = []
-        if plan.hypervisor in constants.HTS_REQ_PORT:
-            lines.append(announce.OfCluster("a port is taken for it"))
-        name = op.instance_name
+        ports = int(plan.hypervisor in constants.HTS_REQ_PORT)
+        if plan.disk_template == constants.DT_DRBD8:
+            ports += len(plan.disks)
+        if ports:
+            what = "a port is" if ports == 1 else f"{ports} ports are"
+            lines.append(announce.OfCluster(f"{what} taken for it"))
         lines.append(announce.OfInstance(name, f"added with {announce.FormatValues(values)}"))
-        for index, filled in enumerate(plan.nics_filled):
-            given = op.nics[index].get(constants.INIC_MAC, constants.VALUE_AUTO).lower()
-            generated = given in (constants.VALUE_AUTO, constants.VALUE_GENERATE)
-            nic = {
-                "mac": "(a new one)" if generated else plan.nics[index].mac,
-                "ip": plan.nics[index].ip or constants.VALUE_NONE,
-                **filled,
-            }
-            what = f"nic/{index} with {announce.FormatValues(nic)}"
-            lines.append(announce.OfInstance(name, what))
-        instance = self._MakeInstance(None)
-        lines += disk_ops.DescribeForDisks(instance, "create")
-        if instance.disks and not op.no_install:
-            what = f"run the create scripts of the OS {op.os_type}"
-            lines += announce.OnNodes([op.pnode], what)
+        lines += self._DescribeNics()
+        lines += self._DescribeDisks()
         if op.start:
-            lines += announce.OnNodes([op.pnode], "start it")
+            lines += announce.OnNodes([self.pnode], "start it")
         return lines
 
+    def _DescribeNics(self) -> list[announce.Change]:
+        lines = []
+        for index, (nic, filled) in enumerate(
+            zip(self.plan.nics, self.plan.nics_filled, strict=True)
+        ):
+            shown = {
+                "mac": "(a new one)" if self.new_macs[index] else nic.mac,
+                "ip": nic.ip or constants.VALUE_NONE,
+                **filled,
+            }
+            what = f"nic/{index} with {announce.FormatValues(shown)}"
+            lines.append(announce.OfInstance(self.op.instance_name, what))
+        return lines
+
+    def _DescribeDisks(self) -> list[announce.Change]:
+        plan = self.plan
+        if not plan.disks:
+            return []
+        names = announce.FormatNames([f"disk/{index}" for index in range(len(plan.disks))])
+        if self.adopting:
+            volumes = ", ".join(disk[constants.IDISK_ADOPT] for disk in plan.disks)
+            return announce.OnNodes([self.pnode], f"take over {volumes} as {names}")
+        lines = announce.OnNodes(self.nodes, f"create {names}")
+        if self.importing:
+            what = f"import {names} from {self.src_path} on {self.src_node}"
+            lines += announce.OnNodes([self.pnode], what)
+        elif not self.op.no_install:
+            what = f"run the create scripts of the OS {plan.os_type}"
+            lines += announce.OnNodes([self.pnode], what)
+        return lines
+
+    # Execution
+
     def Exec(self, feedback_fn: base.FeedbackFn) -> list[str]:
-        op, plan = self.op, self.plan
+        op = self.op
         with Rollback(feedback_fn) as undo:
-            port = None
-            if plan.hypervisor in constants.HTS_REQ_PORT:
-                port = self.cfg.AllocatePort()
-                undo.Add(f"give port {port} back", self.cfg.AddTcpUdpPort, port)
-            instance = self._MakeInstance(port)
-            # From its first try on: a device that failed half way is removed as well.
-            undo.Add("remove the disks", disk_ops.RemoveDisks, self, instance)
-            feedback_fn("* creating instance disks...")
-            disk_ops.CreateDisks(self, instance)
+            instance = self._MakeInstance(undo)
+            self._MakeDisks(instance, undo, feedback_fn)
             feedback_fn(f"adding instance {op.instance_name} to cluster config")
             self.cfg.AddInstance(instance, self.proc.GetECId())
             undo.Commit()
         # It is in the configuration: the lock of its name stays, and its nodes are for others.
         del self.remove_locks[locking.LEVEL_INSTANCE]
-        base.ReleaseLocks(self, locking.LEVEL_NODE)
+        keep = [self.src_node] if self.src_node is not None else []
+        base.ReleaseLocks(self, locking.LEVEL_NODE, keep=keep)
         self._WaitForDisks(instance, feedback_fn)
+        start = op.start
         with Rollback(feedback_fn) as undo:
             undo.Add("shut down the disks", disk_ops.ShutdownDisks, self, instance)
-            self._InstallOs(instance, feedback_fn)
-        if not op.start:
+            if not self._FillDisks(instance, feedback_fn) and start:
+                self.LogWarning(
+                    "Instance %s is not started, as its import failed", op.instance_name
+                )
+                start = False
+        if not start:
             disk_ops.ShutdownDisks(self, instance)
         else:
-            self.cfg.MarkInstanceUp(op.instance_name)
+            if not instance.admin_up:
+                self.cfg.MarkInstanceUp(op.instance_name)
             feedback_fn("* starting instance...")
             instance = base.GetInstance(self, op.instance_name)
             instance_operation.StartInstance(self, instance, None)
-        return [op.pnode]
+        return self.nodes
 
-    def _MakeDisks(self) -> list[objects.Disk]:
-        op = self.op
-        top = self._GetStorageDir()
-        directory = os.path.normpath(os.path.join(top, op.file_storage_dir or "", op.instance_name))
+    def _NewDisks(self) -> list[objects.Disk]:
+        op, plan = self.op, self.plan
         return disk_ops.GenerateDiskTemplate(
             self,
-            op.disk_template,
+            plan.disk_template,
             op.instance_name,
-            op.pnode,
-            [],
-            self.plan.disks,
-            directory,
+            self.pnode,
+            self.nodes[1:],
+            plan.disks,
+            create_disks.GetDirectory(
+                self, plan.disk_template, op.file_storage_dir, op.instance_name
+            ),
             op.file_driver,
         )
 
-    def _MakeInstance(self, port: int | None) -> objects.Instance:
+    def _MakeInstance(self, undo: Rollback) -> objects.Instance:
+        """The object, with all that it takes in the configuration."""
         op, plan = self.op, self.plan
+        port = None
+        if plan.hypervisor in constants.HTS_REQ_PORT:
+            port = self.cfg.AllocatePort()
+            undo.Add(f"give port {port} back", self.cfg.AddTcpUdpPort, port)
+        disks = self._NewDisks()
+        disk_ops.AddReleaseSteps(self, undo, op.instance_name, disks)
         return objects.Instance(
             tags=set(),
             name=op.instance_name,
-            os=op.os_type,
-            primary_node=op.pnode,
+            os=plan.os_type,
+            primary_node=self.pnode,
             nics=plan.nics,
-            disks=self._MakeDisks(),
-            disk_template=op.disk_template,
-            admin_up=False,
+            disks=disks,
+            disk_template=plan.disk_template,
+            # Without disks there is nothing between here and its start.
+            admin_up=op.start and not disks,
             network_port=port,
             beparams=plan.beparams,
             hvparams=plan.hvparams,
             hypervisor=plan.hypervisor,
         )
 
+    def _MakeDisks(
+        self, instance: objects.Instance, undo: Rollback, feedback_fn: base.FeedbackFn
+    ) -> None:
+        if self.adopting:
+            names = self._GetAdopted()
+            undo.Add("give the volumes back", create_disks.ReturnVolumes, self, instance, names)
+            feedback_fn("* adopting volumes...")
+            create_disks.AdoptVolumes(self, instance, names)
+            return
+        # From its first try on: a device that failed half way is removed as well.
+        undo.Add("remove the disks", disk_ops.RemoveDisks, self, instance)
+        feedback_fn("* creating instance disks...")
+        disk_ops.CreateDisks(self, instance)
+
+    def _GetAdopted(self) -> list[str]:
+        return [disk[constants.IDISK_ADOPT] for disk in self.plan.disks]
+
     def _WaitForDisks(self, instance: objects.Instance, feedback_fn: base.FeedbackFn) -> None:
-        if not self.op.wait_for_sync:
+        """Wait until mirrors are in sync, or at least on their way; else remove the instance."""
+        wait = self.op.wait_for_sync
+        if not wait and instance.disk_template not in constants.DTS_NET_MIRROR:
             return
         with Rollback(feedback_fn) as undo:
             # Whatever ends the wait, a user who does not want to wait any more included.
-            undo.Add(
-                "remove the instance",
-                instance_operation.RemoveInstance,
-                self,
-                feedback_fn,
-                instance,
-                True,
-            )
-            if not disk_ops.WaitForSync(self, instance):
+            undo.Add("remove the instance", self._RemoveAgain, instance, feedback_fn)
+            if not wait:
+                self.context.runtime.clock.sleep(_SYNC_START)
+                feedback_fn("* checking mirrors status")
+            if not disk_ops.WaitForSync(self, instance, oneshot=not wait):
                 raise errors.OpExecError(
                     f"There are degraded disks, so {instance.name} is removed again"
                 )
             undo.Commit()
 
-    def _InstallOs(self, instance: objects.Instance, feedback_fn: base.FeedbackFn) -> None:
-        op = self.op
-        if instance.disk_template == constants.DT_DISKLESS or op.no_install:
+    def _RemoveAgain(self, instance: objects.Instance, feedback_fn: base.FeedbackFn) -> None:
+        if not self.adopting:
+            instance_operation.RemoveInstance(self, feedback_fn, instance, True)
             return
-        feedback_fn("* running the instance OS create scripts...")
-        self.rpc.call_instance_os_add(op.pnode, instance, False, op.debug_level).Raise(
-            f"OS {op.os_type} could not be installed for instance {op.instance_name} on node"
-            f" {op.pnode}; the instance is there, but without it"
-        )
+        # What is on adopted volumes was there before.
+        try:
+            create_disks.ReturnVolumes(self, instance, self._GetAdopted())
+        finally:
+            self.cfg.RemoveInstance(instance.name)
+            self.remove_locks[locking.LEVEL_INSTANCE] = instance.name
+
+    def _FillDisks(self, instance: objects.Instance, feedback_fn: base.FeedbackFn) -> bool:
+        """Install the OS, or import the disks.
+
+        @return: false if an import failed, of which the job is warned
+        """
+        op, plan = self.op, self.plan
+        if not instance.disks or self.adopting:
+            return True
+        if self.importing:
+            feedback_fn("* running the instance OS import scripts...")
+            result = self.rpc.call_instance_os_import(
+                self.pnode,
+                instance,
+                self.src_node,
+                self.src_images,
+                self.cfg.GetClusterName(),
+                op.debug_level,
+            )
+            if result.fail_msg:
+                self.LogWarning(
+                    "The disks of instance %s could not be imported on node %s: %s",
+                    instance.name,
+                    self.pnode,
+                    result.fail_msg,
+                    hint="the instance is there, but without what was exported",
+                )
+            return not result.fail_msg
+        if not op.no_install:
+            feedback_fn("* running the instance OS create scripts...")
+            self.rpc.call_instance_os_add(self.pnode, instance, False, op.debug_level).Raise(
+                f"OS {plan.os_type} could not be installed for instance {instance.name} on node"
+                f" {self.pnode}; the instance is there, but without it"
+            )
+        return True
 
 
 LOGICAL_UNITS: Final = {opcodes.OpInstanceCreate: LUInstanceCreate}

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from .. import constants, errors, locking, objects, opcodes
 from ..utils.rollback import Rollback
-from . import announce, base, disk_ops, instance_checks, instance_create, instance_env, nics
+from . import announce, base, create_plan, disk_ops, instance_checks, instance_env, nics
 
 
 def _Invalid(message: str) -> errors.OpPrereqError:
@@ -94,7 +94,7 @@ class LUInstanceSetParams(base.LogicalUnit):
         if constants.IDISK_ADOPT in settings:
             raise _Invalid(f"{where}: adopt is for the disks of a new instance only")
         if which == constants.DDM_ADD:
-            return which, instance_create.CheckDiskSettings([settings], first=which)[0]
+            return which, create_plan.CheckDiskSettings([settings], first=which)[0]
         if constants.IDISK_SIZE in settings:
             raise _Invalid(f"{where}: the size can not be changed here; use grow-disk")
         mode = base.ForceTypes(where, settings, {constants.IDISK_MODE: constants.VTYPE_STRING}).get(

@@ -54,7 +54,7 @@ def Refused(world, op, code, *fragments):
 
 
 class TestCreate:
-    """BASE1: OP_INSTANCE_CREATE with the disk templates diskless and file."""
+    """BASE1: OP_INSTANCE_CREATE with the disk templates diskless and file, and what it refuses."""
 
     def test_file(self, world):
         assert world.Run(NewCreate()) == [NODE2]
@@ -147,9 +147,8 @@ class TestCreate:
             ({"os_type": "noop+x"}, errors.ECODE_INVAL, ["'x'"]),
             ({"os_type": None}, errors.ECODE_INVAL, ["os_type"]),
             ({"disk_template": None}, errors.ECODE_INVAL, ["disk_template"]),
-            ({"disk_template": "drbd"}, errors.ECODE_INVAL, ["'drbd'", "not implemented"]),
-            ({"mode": "import"}, errors.ECODE_INVAL, ["'import'", "not implemented"]),
-            ({"iallocator": "hail", "pnode": None}, errors.ECODE_INVAL, ["'hail'"]),
+            ({"disk_template": "drbd"}, errors.ECODE_INVAL, ["snode", "drbd"]),
+            ({"iallocator": "hail"}, errors.ECODE_INVAL, ["not both"]),
             ({"disks": []}, errors.ECODE_INVAL, ["disks"]),
             ({"disks": [{"size": "abc"}]}, errors.ECODE_INVAL, ["disk/0", "abc"]),
             ({"disks": [{"size": 8}, {}]}, errors.ECODE_INVAL, ["disk/1", "size"]),
