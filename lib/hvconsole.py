@@ -49,6 +49,10 @@ def _XenConsole(instance: objects.Instance, hvparams: Mapping[str, Any]) -> str:
     return text.ShellQuoteArgs(["xl", "console", instance.name])
 
 
+def _XenHvmConsole(instance: objects.Instance, hvparams: Mapping[str, Any]) -> str:
+    return text.ShellQuoteArgs(["xl", "console", "-t", "serial", instance.name])
+
+
 def _ChrootConsole(instance: objects.Instance, hvparams: Mapping[str, Any]) -> str:
     root = f"{pathutils.RUN_GANETI_DIR}/chroot-hypervisor/{instance.name}"
     return text.ShellQuoteArgs(["chroot", _OnNode(root, instance.primary_node)])
@@ -93,7 +97,7 @@ def _KvmConsole(instance: objects.Instance, hvparams: Mapping[str, Any]) -> str:
 _CONSOLES: Final[Mapping[str, Callable[[Any, Mapping[str, Any]], str]]] = {
     constants.HT_FAKE: _FakeConsole,
     constants.HT_XEN_PVM: _XenConsole,
-    constants.HT_XEN_HVM: _XenConsole,
+    constants.HT_XEN_HVM: _XenHvmConsole,
     constants.HT_CHROOT: _ChrootConsole,
     constants.HT_KVM: _KvmConsole,
 }

@@ -71,16 +71,17 @@ class GuestSpec:
 
 
 def Quote(value: str) -> str:
-    """A text in single quotes, whatever characters are in it."""
-    return "'" + "".join(_QuoteChar(char) for char in value) + "'"
+    """A text in single quotes.
 
-
-def _QuoteChar(char: str) -> str:
-    if char in "'\\":
-        return "\\" + char
-    if ord(char) < 32 or ord(char) == 127:
-        return f"\\x{ord(char):02x}"
-    return char
+    @raise errors.HypervisorError: it has control characters, for which C{xl} has no way of writing
+      that works; the value is not told, it may be secret
+    """
+    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+        raise errors.HypervisorError(
+            "A parameter has control characters (such as line breaks), which the configuration of"
+            " Xen can't hold"
+        )
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _List(items: Sequence[str]) -> str:
@@ -107,17 +108,21 @@ def _DiskName(prefix: str, index: int) -> str:
     return prefix + string.ascii_lowercase[index]
 
 
-def _Disk(disk: DiskSpec, vdev: str) -> str:
+def _Disk(disk: DiskSpec, vdev: str, emulation: str) -> str:
     access = "w" if disk.writable else "r"
     if disk.driver == constants.FD_BLKTAP:
         # The target takes all the rest, whatever is in it.
         return f"format=raw, vdev={vdev}, access={access}, target={disk.path}"
     kind = "phy" if disk.driver is None else "file"
-    return f"{kind}:{_Part(disk.path, 'The path of a disk')},{vdev},{access}"
+    return f"{kind}:{_Part(disk.path, 'The path of a disk')},{emulation}{vdev},{access}"
 
 
-def Disks(disks: Sequence[DiskSpec], prefix: str) -> list[str]:
+def Disks(disks: Sequence[DiskSpec], prefix: str, emulation: str = "") -> list[str]:
     """Entries of the list C{disk}.
+
+    @param emulation: C{ioemu:} for emulated ones. For C{xl} each disk of a hardware virtual machine
+      is emulated and paravirtual at once, so it makes no difference, and the form with keys does
+      not know it.
 
     @raise errors.HypervisorError: too many, or one that can't be written down
     """
@@ -126,7 +131,7 @@ def Disks(disks: Sequence[DiskSpec], prefix: str) -> list[str]:
             f"Xen instances can have {MAX_DISKS} disks at most, this one has {len(disks)}"
         )
     _Part(prefix, f"The parameter '{constants.HV_BLOCKDEV_PREFIX}'")
-    return [_Disk(disk, _DiskName(prefix, index)) for index, disk in enumerate(disks)]
+    return [_Disk(disk, _DiskName(prefix, index), emulation) for index, disk in enumerate(disks)]
 
 
 def _Cdrom(path: str, disk_count: int) -> str:
@@ -245,7 +250,8 @@ def HvmConfig(guest: GuestSpec, hvp: Mapping[str, Any], vnc_password: str) -> st
     lines += [("vncpasswd", Quote(vnc_password)), ("serial", _List(["pty"]))]
     if hvp[constants.HV_USE_LOCALTIME]:
         lines.append(("localtime", 1))
-    disks = Disks(guest.disks, _HVM_PREFIX)
+    is_emulated = hvp[constants.HV_DISK_TYPE] != constants.HT_DISK_PARAVIRTUAL
+    disks = Disks(guest.disks, _HVM_PREFIX, "ioemu:" if is_emulated else "")
     if hvp[constants.HV_CDROM_IMAGE_PATH]:
         disks.append(_Cdrom(hvp[constants.HV_CDROM_IMAGE_PATH], len(disks)))
     lines += [
