@@ -25,6 +25,10 @@ ROWS: Final = ht.TListOf(ht.TList)
 #: What changed: list of [parameter, new value].
 CHANGES: Final = ht.TListOf(ht.TTuple(ht.TString, ht.TAny))
 NOTHING: Final = ht.TNone
+#: Other jobs do the rest: for each [True, job id] or [False, why it was not submitted].
+JOBS: Final = ht.TObject(
+    {"jobs": ht.TListOf(ht.TTuple(ht.TBool, ht.TOr(ht.TJobId, ht.TString)))}, others=True
+)
 
 # Rows
 
@@ -49,6 +53,9 @@ P_FORCE_VARIANT: Final = Param(
     "force_variant", ht.TBool, False, "Accept an OS variant that the OS does not declare"
 )
 P_IALLOCATOR: Final = Param("iallocator", MAYBE_NAME, None, "Allocator script that chooses nodes")
+P_MOVE_TARGET: Final = Param(
+    "target_node", MAYBE_NAME, None, "Where it goes, if its disks are such that it has a choice"
+)
 P_REMOTE_NODE: Final = Param("remote_node", MAYBE_NAME, None, "New secondary node")
 P_EARLY_RELEASE: Final = Param(
     "early_release", ht.TBool, False, "Give up the old storage and the locks before the resync"

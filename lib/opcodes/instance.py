@@ -192,7 +192,7 @@ class OpInstanceReplaceDisks(OpCode):
 
 
 class OpInstanceFailover(OpCode):
-    """Stop an instance on its primary node and start it on its secondary."""
+    """Stop an instance on its primary node and start it on its secondary, or on any other node."""
 
     OP_DSC_FIELD = "instance_name"
     OP_PARAMS = (
@@ -204,18 +204,22 @@ class OpInstanceFailover(OpCode):
             "Go on though the disks on the secondary are behind or the primary does not answer",
         ),
         common.P_SHUTDOWN_TIMEOUT,
+        common.P_MOVE_TARGET,
+        common.P_IALLOCATOR,
     )
     OP_RESULT = common.NOTHING
 
 
 class OpInstanceMigrate(OpCode):
-    """Move a running instance to its secondary node."""
+    """Move a running instance to its secondary node, or to any other node."""
 
     OP_DSC_FIELD = "instance_name"
     OP_PARAMS = (
         common.P_INSTANCE_NAME,
         Param("live", ht.TBool, REQUIRED, "Keep it running meanwhile"),
         Param("cleanup", ht.TBool, REQUIRED, "Tidy up after a migration that broke off"),
+        common.P_MOVE_TARGET,
+        common.P_IALLOCATOR,
     )
     OP_RESULT = common.NOTHING
 

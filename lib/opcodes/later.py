@@ -159,8 +159,6 @@ _MOVING: Final[_Neutral] = {
     "ignore_ipolicy": _EITHER,
     "allow_runtime_changes": _EITHER,
     "ignore_hvversions": _EITHER,
-    "target_node": _NONE,
-    "iallocator": _NONE,
 }
 
 LATER_PARAMS: Final[Mapping[str, _Neutral]] = {

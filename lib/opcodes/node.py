@@ -134,14 +134,16 @@ class OpNodeEvacuate(OpCode):
 
 
 class OpNodeMigrate(OpCode):
-    """Migrate all primary instances of a node to their secondaries."""
+    """Migrate all primary instances of a node away; result: C{jobs}, one for each instance."""
 
     OP_DSC_FIELD = "node_name"
     OP_PARAMS = (
         common.P_NODE_NAME,
         Param("live", ht.TBool, REQUIRED, "Keep the instances running meanwhile"),
+        common.P_MOVE_TARGET,
+        common.P_IALLOCATOR,
     )
-    OP_RESULT = common.NOTHING
+    OP_RESULT = common.JOBS
 
 
 class OpNodeEvacStrategy(OpCode):

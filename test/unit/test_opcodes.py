@@ -403,7 +403,7 @@ class TestLaterVersions:
             ("OP_INSTANCE_MIGRATE", {"mode": "non-live"}, {"live": False}),
             ("OP_INSTANCE_MIGRATE", {"mode": None, "live": None}, {"live": True}),
             ("OP_INSTANCE_MIGRATE", {"mode": None, "live": False}, {"live": False}),
-            ("OP_NODE_MIGRATE", {"mode": "non-live", "target_node": None}, {"live": False}),
+            ("OP_NODE_MIGRATE", {"mode": "non-live", "ignore_ipolicy": True}, {"live": False}),
             ("OP_TEST_ALLOCATOR", {"memory": 512, "iallocator": "hail"}, {"mem_size": 512}),
             (
                 "OP_INSTANCE_SET_PARAMS",
@@ -418,6 +418,7 @@ class TestLaterVersions:
             ),
             ("OP_INSTANCE_STARTUP", {"instance_uuid": "u-1"}, {"instance_name": "u-1"}),
             ("OP_INSTANCE_STARTUP", {"instance_uuid": None}, {"instance_name": "i"}),
+            ("OP_BACKUP_EXPORT", {"target_node_uuid": "u-3"}, {"target_node": "u-3"}),
             ("OP_TEST_DELAY", {"on_node_uuids": ["u-1"]}, {"on_nodes": ["u-1"]}),
         ],
     )
@@ -458,8 +459,8 @@ class TestLaterVersions:
             ("OP_NODE_ADD", "vm_capable", False),
             ("OP_INSTANCE_CREATE", "osparams", {"dhcp": "yes"}),
             ("OP_INSTANCE_MIGRATE", "mode", "warp"),
-            ("OP_INSTANCE_MIGRATE", "target_node", "n3"),
-            ("OP_INSTANCE_MIGRATE", "target_node_uuid", "u-3"),
+            ("OP_INSTANCE_MIGRATE", "allow_failover", True),
+            ("OP_INSTANCE_CREATE", "target_node_uuid", "u-3"),
             ("OP_INSTANCE_RENAME", "name_check", False),
             ("OP_BACKUP_EXPORT", "mode", "remote"),
             ("OP_TEST_DELAY", "repeat", 3),
