@@ -286,17 +286,22 @@ def _CreateBlockDev(
 
 
 def RemoveDisks(
-    lu: base.LogicalUnit, instance: objects.Instance, target_node: str | None = None
+    lu: base.LogicalUnit,
+    instance: objects.Instance,
+    target_node: str | None = None,
+    skip: Sequence[int] = (),
 ) -> bool:
     """Remove all disks of an instance, going on over failures, which are warned of.
 
     @param target_node: remove them there alone
+    @param skip: indices of disks to leave alone
     @return: was everything removed?
     """
     ok = True
-    for disk in instance.disks:
-        ok = RemoveDisk(lu, disk, instance.primary_node, target_node) and ok
-    if instance.disk_template in constants.DTS_FILEBASED and instance.disks:
+    for index, disk in enumerate(instance.disks):
+        if index not in skip:
+            ok = RemoveDisk(lu, disk, instance.primary_node, target_node) and ok
+    if instance.disk_template in constants.DTS_FILEBASED and instance.disks and not skip:
         node = target_node or instance.primary_node
         directory = _FileDirectory(instance)
         result = lu.rpc.call_file_storage_dir_remove(node, directory)

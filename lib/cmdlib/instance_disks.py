@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .. import constants, errors, locking, opcodes
+from .. import constants, errors, locking, objects, opcodes
 from ..utils.rollback import Rollback
 from . import announce, base, disk_ops, instance_checks, instance_env
 
@@ -89,7 +89,38 @@ class LUInstanceGrowDisk(_InstanceNodesMixin):
                 f"amount must be positive, not {self.op.amount}", errors.ECODE_INVAL
             )
         if instance.disk_template not in constants.DTS_FILEBASED:
-            instance_checks.CheckNodesFreeDisk(self, sorted(instance.all_nodes), self.op.amount)
+            self._CheckFreeDisk(instance)
+
+    def _CheckFreeDisk(self, instance: objects.Instance) -> None:
+        """Check the nodes for what is still to be added there: less after an interrupted growth."""
+        nodes: dict[int, list[str]] = {}
+        for node, data in self._GetStores(instance):
+            measured = self._Measure(node, data)
+            missing = self.op.amount if measured is None else self._GetMissing(data, measured)
+            nodes.setdefault(missing, []).append(node)
+        for missing, names in nodes.items():
+            if missing > 0:
+                instance_checks.CheckNodesFreeDisk(self, sorted(names), missing)
+
+    def _GetStores(self, instance: objects.Instance) -> list[tuple[str, objects.Disk]]:
+        """What holds the data of the disk: (node, device); of a mirror on both nodes."""
+        disk = instance.FindDisk(self.op.disk)
+        data = disk.children[0] if disk.children else disk
+        return [(node, data) for node in disk.GetNodes(instance.primary_node)]
+
+    def _Measure(self, node: str, data: objects.Disk) -> int | None:
+        """How big a device is in MiB; None if its node can not tell."""
+        result = self.rpc.call_blockdev_getsizes(node, [disk_ops.ForNode(self, data, node)])
+        size = None if result.fail_msg or len(result.payload) != 1 else result.payload[0]
+        return size >> 20 if isinstance(size, int) else None
+
+    def _GetMissing(self, data: objects.Disk, measured: int) -> int:
+        """MiB that a device lacks to what it is to be.
+
+        That counts from the size that is recorded: what an earlier command, which did not come to
+        its end, has added is there already.
+        """
+        return int(data.size + self.op.amount - measured)
 
     def DescribeChanges(self) -> list[announce.Change]:
         instance = base.GetInstance(self, self.op.instance_name)
@@ -113,13 +144,7 @@ class LUInstanceGrowDisk(_InstanceNodesMixin):
             ok, _ = disk_ops.AssembleDisks(self, instance, [disk])
             if not ok:
                 raise errors.OpExecError(f"Disk {disk.iv_name} can not be activated to grow")
-            for node in sorted(instance.all_nodes):
-                device = disk_ops.ForNode(self, disk, node)
-                self.rpc.call_blockdev_grow(node, device, self.op.amount).Raise(
-                    f"Disk {disk.iv_name} can not grow on node {node}; 'gnt-cluster"
-                    f" repair-disk-sizes {instance.name}' finds out how big it is"
-                )
-            disk.RecordGrow(self.op.amount)
+            self._Grow(instance, disk)
             self.cfg.Update(instance, feedback_fn)
             if self.op.wait_for_sync and not disk_ops.WaitForSync(self, instance, [disk]):
                 self.LogWarning("Disk %s is degraded", disk.iv_name)
@@ -134,9 +159,39 @@ class LUInstanceGrowDisk(_InstanceNodesMixin):
                 hint=f"gnt-instance deactivate-disks {instance.name}",
             )
 
+    def _Grow(self, instance: objects.Instance, disk: objects.Disk) -> None:
+        """Make what holds the data bigger on all nodes, then the mirror over it, once.
+
+        All nodes are asked before the first is changed.
+        """
+        again = "the same command goes on from here"
+        missing = []
+        for node, data in self._GetStores(instance):
+            measured = self._Measure(node, data)
+            if measured is None:
+                raise errors.OpExecError(
+                    f"Node {node} can not tell how big disk {disk.iv_name} is; nothing was changed"
+                )
+            missing.append((node, data, self._GetMissing(data, measured)))
+        for node, data, amount in missing:
+            if amount > 0:
+                device = disk_ops.ForNode(self, data, node)
+                self.rpc.call_blockdev_grow(node, device, amount).Raise(
+                    f"Disk {disk.iv_name} can not grow on node {node}; {again}"
+                )
+        disk.RecordGrow(self.op.amount)
+        if disk.dev_type in constants.LDS_DRBD:
+            node = instance.primary_node
+            device = disk_ops.ForNode(self, disk, node)
+            # By nothing: what is below it has grown, and what the disk says is its new size.
+            self.rpc.call_blockdev_grow(node, device, 0).Raise(
+                f"Disk {disk.iv_name} has more space on all nodes, but its mirror could not be"
+                f" told so on node {node}; {again}"
+            )
+
 
 class LUInstanceRecreateDisks(_InstanceNodesMixin):
-    """Create lost disks of an instance again, empty."""
+    """Create lost disks of an instance again, empty; they are not active then."""
 
     HPATH = "instance-recreate-disks"
     HTYPE = constants.HTYPE_INSTANCE
@@ -156,7 +211,8 @@ class LUInstanceRecreateDisks(_InstanceNodesMixin):
 
     def CheckPrereq(self) -> None:
         instance = base.GetInstance(self, self.op.instance_name)
-        base.CheckNodeOnline(self, instance.primary_node)
+        for node in instance.all_nodes:
+            base.CheckNodeOnline(self, node)
         if instance.disk_template == constants.DT_DISKLESS:
             raise errors.OpPrereqError(f"Instance {instance.name} has no disks", errors.ECODE_INVAL)
         instance_checks.CheckInstanceDown(self, instance, "can not recreate its disks")
@@ -167,17 +223,27 @@ class LUInstanceRecreateDisks(_InstanceNodesMixin):
                     f" {len(instance.disks)}",
                     errors.ECODE_INVAL,
                 )
+        for node in instance.all_nodes:
+            disk_ops.CheckDisksAbsent(self, node, self._GetWanted(instance))
+
+    def _GetWanted(self, instance: objects.Instance) -> list[objects.Disk]:
+        return [instance.disks[index] for index in self.op.disks] or list(instance.disks)
 
     def DescribeChanges(self) -> list[announce.Change]:
         instance = base.GetInstance(self, self.op.instance_name)
-        wanted = [instance.disks[index] for index in self.op.disks] or None
-        return disk_ops.DescribeForDisks(instance, "create, without any content,", wanted)
+        wanted = self._GetWanted(instance)
+        what = "create, without any content,"
+        return disk_ops.DescribeForDisks(instance, what, wanted)
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         instance = base.GetInstance(self, self.op.instance_name)
         wanted = self.op.disks or range(len(instance.disks))
         skip = [index for index in range(len(instance.disks)) if index not in wanted]
-        disk_ops.CreateDisks(self, instance, skip=skip)
+        with Rollback(feedback_fn) as undo:
+            # None of them was there before.
+            undo.Add("remove the disks", disk_ops.RemoveDisks, self, instance, None, skip)
+            disk_ops.CreateDisks(self, instance, skip=skip)
+        disk_ops.ShutdownDisks(self, instance, self._GetWanted(instance))
 
 
 LOGICAL_UNITS: Final = {

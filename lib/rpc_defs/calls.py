@@ -411,7 +411,7 @@ _INSTANCE_CALLS: Final = (
     Call(
         "instance_os_import",
         SINGLE,
-        TMO_SLOW,
+        TMO_1DAY,
         [
             _INSTANCE,
             Arg("src_node", ht.THostName),
@@ -588,7 +588,8 @@ _BLOCKDEV_CALLS: Final = (
         TMO_NORMAL,
         [_ONE_DISK, Arg("amount", ht.TNonNegativeInt)],
         _NOTHING,
-        "Make a device bigger by that many MiB",
+        "Make a device bigger by that many MiB; a mirror by 0: what is below it has grown, and the"
+        " disk says to which size",
     ),
     Call(
         "blockdev_snapshot",
@@ -736,7 +737,7 @@ _OS_CALLS: Final = (
     Call(
         "snapshot_export",
         SINGLE,
-        TMO_SLOW,
+        TMO_1DAY,
         [
             _ONE_DISK,
             Arg("dest_node", ht.THostName),
