@@ -96,6 +96,11 @@ class RealCluster:
         """The files of a running node."""
         return Path(self._manager.Root(node))
 
+    def Outside(self, *argv):
+        """Run a program on a machine that is no node: the switch; its result."""
+        result = self._manager.RunInSwitch(*argv, check=False, timeout=60)
+        return result.returncode, result.stdout
+
     def Data(self, name, node="node1"):
         return self.Root(node) / "var/lib/ganeti" / name
 
@@ -169,9 +174,9 @@ def Config(cluster, node="node1"):
     return json.loads(cluster.Data("config.data", node).read_text())
 
 
-def InitCluster(bed):
+def InitCluster(bed, init=INIT):
     """A cluster on node1, with its network for replication."""
-    bed.Ok(f"{INIT} --secondary-ip=198.51.100.11 cluster")
+    bed.Ok(f"{init} --secondary-ip=198.51.100.11 cluster")
 
 
 def KeyOfHost(bed, node, kind="ed25519"):
@@ -210,9 +215,9 @@ def HasNoSecrets(bed, node):
     return True
 
 
-def MakeCluster(bed, *nodes):
+def MakeCluster(bed, *nodes, init=INIT):
     """A cluster of node1 and these; root can log in on all machines by a key, and knows theirs."""
-    InitCluster(bed)
+    InitCluster(bed, init)
     known = ""
     for node in bed.Nodes()[1:]:
         AcceptKey(bed, node)
