@@ -312,6 +312,9 @@ INISECT_BEP: Final = "backend"
 
 # Allocator
 
+#: Seconds that an allocator script may take, and bytes that its answer may have.
+IALLOCATOR_TIMEOUT: Final = 600
+IALLOCATOR_MAX_OUTPUT: Final = 8 * 1024 * 1024
 IALLOCATOR_DIR_IN: Final = "in"
 IALLOCATOR_DIR_OUT: Final = "out"
 VALID_IALLOCATOR_DIRECTIONS: Final = frozenset([IALLOCATOR_DIR_IN, IALLOCATOR_DIR_OUT])

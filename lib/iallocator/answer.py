@@ -8,8 +8,6 @@ from typing import Any, Final
 
 from .. import constants, errors, serializer
 
-#: Bytes of an answer at most; the names of all instances of a big cluster are a tenth of that.
-MAX_SIZE: Final = 8 * 1024 * 1024
 #: Characters of the script's own words that are shown.
 _MAX_INFO: Final = 2000
 _MAX_SHOWN: Final = 100
@@ -48,8 +46,10 @@ def Parse(name: str, text: str) -> Answer:
     @param name: of the script, for messages
     @raise errors.OpExecError: says what is wrong
     """
-    if len(text) > MAX_SIZE:
-        raise _Wrong(name, f"it has {len(text)} characters, more than {MAX_SIZE}")
+    if len(text) > constants.IALLOCATOR_MAX_OUTPUT:
+        raise _Wrong(
+            name, f"it has {len(text)} characters, more than {constants.IALLOCATOR_MAX_OUTPUT}"
+        )
     try:
         answer = serializer.Load(text)
     except ValueError as err:
