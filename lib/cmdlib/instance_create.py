@@ -1,7 +1,7 @@
 """Creating instances: new ones, and those of an export.
 
 What is decided without asking anybody is in L{create_plan} and L{create_import}, what is special
-about the disks of a new instance in L{create_disks}.
+about the disks of a new instance in L{create_disks}, what a dry run tells in L{create_report}.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from .. import constants, errors, locking, objects, opcodes, pathutils
+from .. import constants, errors, iallocator, locking, objects, opcodes, pathutils
 from ..utils import net
 from ..utils.rollback import Rollback
 from . import (
@@ -18,6 +18,7 @@ from . import (
     create_disks,
     create_import,
     create_plan,
+    create_report,
     disk_ops,
     instance_checks,
     instance_env,
@@ -101,10 +102,10 @@ class LUInstanceCreate(base.LogicalUnit):
                 f"Instance '{name}' is already in the cluster", errors.ECODE_EXISTS
             )
         self.add_locks[locking.LEVEL_INSTANCE] = name
-        self.allocators = self._GetAllocators()
+        self.allocating = self._IsToAllocate()
         self.src_node: str | None = None
         wanted: Any = []
-        if self.allocators:
+        if self.allocating:
             wanted = locking.ALL_SET
         else:
             op.pnode = base.ExpandNodeName(self.cfg, op.pnode)
@@ -123,28 +124,25 @@ class LUInstanceCreate(base.LogicalUnit):
                 wanted = locking.ALL_SET
             elif wanted is not locking.ALL_SET:
                 wanted.append(self.src_node)
-        elif op.disk_template == constants.DT_DISKLESS and not self.allocators:
+        elif op.disk_template == constants.DT_DISKLESS and not self.allocating:
             # It takes nothing of its node that others, at the same time, could take as well.
             self.share_locks[locking.LEVEL_NODE] = 1
         self.needed_locks = {locking.LEVEL_NODE: wanted}
 
-    def _GetAllocators(self) -> list[str]:
-        """Scripts to be asked for nodes, in order; none if the user has named the nodes."""
-        op = self.op
-        if op.pnode is not None:
-            return []
-        if op.iallocator is not None:
-            return [op.iallocator]
+    def _IsToAllocate(self) -> bool:
+        """Is an allocator asked for the nodes?"""
+        if self.op.pnode is not None:
+            return False
+        if self.op.iallocator is not None:
+            return True
         if self.adopting:
             raise create_plan.Invalid("pnode is missing: the node that has the volumes to adopt")
-        scripts = self.cfg.GetClusterInfo().default_iallocator
-        found = list(scripts.get(constants.IALLOCATOR_MODE_ALLOC, ()))
-        if not found:
+        if not iallocator.GetDefaults(self.cfg, constants.IALLOCATOR_MODE_ALLOC):
             raise create_plan.Invalid(
                 "Exactly one of a primary node and an allocator must be given: the cluster has no"
                 " default allocator ('gnt-cluster modify --default-iallocator' sets one)"
             )
-        return found
+        return True
 
     # Checks
 
@@ -170,7 +168,7 @@ class LUInstanceCreate(base.LogicalUnit):
         # Given back when the job ends, as all that is reserved here.
         for index, nic in enumerate(self.plan.nics):
             nic.mac = nics.ResolveMac(self, f"nic/{index}", nic.mac)
-        if self.allocators:
+        if self.allocating:
             self._Allocate()
         self.nodes = [self.pnode] + ([self.snode] if self.snode is not None else [])
         self._CheckNodes()
@@ -214,9 +212,23 @@ class LUInstanceCreate(base.LogicalUnit):
 
     def _Allocate(self) -> None:
         """Let an allocator choose the nodes."""
-        raise create_plan.Invalid(
-            f"Allocators ({', '.join(self.allocators)}) are not implemented yet"
+        op, plan = self.op, self.plan
+        chosen = iallocator.Choose(
+            self,
+            op.iallocator,
+            constants.IALLOCATOR_MODE_ALLOC,
+            name=op.instance_name,
+            disk_template=plan.disk_template,
+            disks=plan.disks,
+            nics=plan.nics,
+            os=plan.os_type,
+            memory=plan.be_filled[constants.BE_MEMORY],
+            vcpus=plan.be_filled[constants.BE_VCPUS],
+            tags=[],
+            hypervisor=plan.hypervisor,
         )
+        self.pnode = chosen[0]
+        self.snode = chosen[1] if len(chosen) > 1 else None
 
     def _CheckNodes(self) -> None:
         """Check that the nodes can have the instance."""
@@ -291,58 +303,21 @@ class LUInstanceCreate(base.LogicalUnit):
         return {"ADD_MODE": op.mode, **env}, nodes, nodes
 
     def DescribeChanges(self) -> list[announce.Change]:
-        op, plan, name = self.op, self.plan, self.op.instance_name
-        sizes = ", ".join(f"{disk['size']} MiB" for disk in plan.disks)
-        values = {
-            "OS": plan.os_type,
-            "hypervisor": plan.hypervisor,
-            "memory": f"{plan.be_filled[constants.BE_MEMORY]} MiB",
-            "vcpus": plan.be_filled[constants.BE_VCPUS],
-            f"{plan.disk_template} disks": sizes or "none",
-        }
-        lines = []
-        ports = int(plan.hypervisor in constants.HTS_REQ_PORT)
-        if plan.disk_template == constants.DT_DRBD8:
-            ports += len(plan.disks)
-        if ports:
-            what = "a port is" if ports == 1 else f"{ports} ports are"
-            lines.append(announce.OfCluster(f"{what} taken for it"))
-        lines.append(announce.OfInstance(name, f"added with {announce.FormatValues(values)}"))
-        lines += self._DescribeNics()
-        lines += self._DescribeDisks()
+        op, plan = self.op, self.plan
+        lines = create_report.DescribeObjects(op.instance_name, plan, self.new_macs)
+        if self.adopting:
+            lines += create_report.DescribeAdoption(self.pnode, plan)
+        else:
+            lines += create_report.DescribeCreation(self.nodes, plan)
+        if self._HasDisksToFill():
+            names = create_report.FormatDiskNames(plan)
+            if self.importing:
+                what = f"import {names} from {self.src_path} on {self.src_node}"
+            else:
+                what = f"run the create scripts of the OS {plan.os_type}"
+            lines += announce.OnNodes([self.pnode], what)
         if op.start:
             lines += announce.OnNodes([self.pnode], "start it")
-        return lines
-
-    def _DescribeNics(self) -> list[announce.Change]:
-        lines = []
-        for index, (nic, filled) in enumerate(
-            zip(self.plan.nics, self.plan.nics_filled, strict=True)
-        ):
-            shown = {
-                "mac": "(a new one)" if self.new_macs[index] else nic.mac,
-                "ip": nic.ip or constants.VALUE_NONE,
-                **filled,
-            }
-            what = f"nic/{index} with {announce.FormatValues(shown)}"
-            lines.append(announce.OfInstance(self.op.instance_name, what))
-        return lines
-
-    def _DescribeDisks(self) -> list[announce.Change]:
-        plan = self.plan
-        if not plan.disks:
-            return []
-        names = announce.FormatNames([f"disk/{index}" for index in range(len(plan.disks))])
-        if self.adopting:
-            volumes = ", ".join(disk[constants.IDISK_ADOPT] for disk in plan.disks)
-            return announce.OnNodes([self.pnode], f"take over {volumes} as {names}")
-        lines = announce.OnNodes(self.nodes, f"create {names}")
-        if self.importing:
-            what = f"import {names} from {self.src_path} on {self.src_node}"
-            lines += announce.OnNodes([self.pnode], what)
-        elif not self.op.no_install:
-            what = f"run the create scripts of the OS {plan.os_type}"
-            lines += announce.OnNodes([self.pnode], what)
         return lines
 
     # Execution
@@ -463,40 +438,44 @@ class LUInstanceCreate(base.LogicalUnit):
             self.cfg.RemoveInstance(instance.name)
             self.remove_locks[locking.LEVEL_INSTANCE] = instance.name
 
+    def _HasDisksToFill(self) -> bool:
+        if not self.plan.disks or self.adopting:
+            return False
+        return self.importing or not self.op.no_install
+
     def _FillDisks(self, instance: objects.Instance, feedback_fn: base.FeedbackFn) -> bool:
         """Install the OS, or import the disks.
 
         @return: false if an import failed, of which the job is warned
         """
         op, plan = self.op, self.plan
-        if not instance.disks or self.adopting:
+        if not self._HasDisksToFill():
             return True
-        if self.importing:
-            feedback_fn("* running the instance OS import scripts...")
-            result = self.rpc.call_instance_os_import(
-                self.pnode,
-                instance,
-                self.src_node,
-                self.src_images,
-                self.cfg.GetClusterName(),
-                op.debug_level,
-            )
-            if result.fail_msg:
-                self.LogWarning(
-                    "The disks of instance %s could not be imported on node %s: %s",
-                    instance.name,
-                    self.pnode,
-                    result.fail_msg,
-                    hint="the instance is there, but without what was exported",
-                )
-            return not result.fail_msg
-        if not op.no_install:
+        if not self.importing:
             feedback_fn("* running the instance OS create scripts...")
             self.rpc.call_instance_os_add(self.pnode, instance, False, op.debug_level).Raise(
                 f"OS {plan.os_type} could not be installed for instance {instance.name} on node"
                 f" {self.pnode}; the instance is there, but without it"
             )
-        return True
+            return True
+        feedback_fn("* running the instance OS import scripts...")
+        result = self.rpc.call_instance_os_import(
+            self.pnode,
+            instance,
+            self.src_node,
+            self.src_images,
+            self.cfg.GetClusterName(),
+            op.debug_level,
+        )
+        if result.fail_msg:
+            self.LogWarning(
+                "The disks of instance %s could not be imported on node %s: %s",
+                instance.name,
+                self.pnode,
+                result.fail_msg,
+                hint="the instance is there, but without what was exported",
+            )
+        return not result.fail_msg
 
 
 LOGICAL_UNITS: Final = {opcodes.OpInstanceCreate: LUInstanceCreate}
