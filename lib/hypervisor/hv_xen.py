@@ -364,16 +364,18 @@ class _XenHypervisor(hv_base.BaseHypervisor):
     def _GoOn(self, name: str) -> None:
         """Let an instance run here again whose migration has failed."""
         domains = self._List()
-        if xen_parse.Find(domains, name) is not None:
+        domain = xen_parse.Find(domains, name)
+        if domain is not None and not xen_parse.IsSuspended(domain):
             return
-        away = xen_parse.Find(domains, name + xen_parse.MIGRATED_AWAY)
-        if away is None:
-            raise errors.HypervisorError(
-                f"Instance {name} does not run here any more; start it again"
-            )
-        self._Tell(f"Giving {name} its name back", "rename", str(away.domid), name)
+        if domain is None:
+            domain = xen_parse.Find(domains, name + xen_parse.MIGRATED_AWAY)
+            if domain is None:
+                raise errors.HypervisorError(
+                    f"Instance {name} does not run here any more; start it again"
+                )
+            self._Tell(f"Giving {name} its name back", "rename", str(domain.domid), name)
         # Of later releases of Xen only.
-        result = self._Xl("resume", str(away.domid))
+        result = self._Xl("resume", str(domain.domid))
         if result.failed:
             raise errors.HypervisorError(
                 f"Instance {name} is here, but was suspended by its migration, and xl can't resume"

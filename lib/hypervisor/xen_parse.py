@@ -70,6 +70,11 @@ def IsInstance(domain: Domain) -> bool:
     return domain.name != DOM0_NAME and not domain.name.endswith((INCOMING, MIGRATED_AWAY))
 
 
+def IsSuspended(domain: Domain) -> bool:
+    """Has its execution ended, though the domain is there?"""
+    return "s" in domain.state
+
+
 def HasRebooted(before: Domain, now: Domain | None) -> bool:
     """Is a domain another one than before? None: it can't be seen at the moment."""
     return now is not None and (now.domid != before.domid or now.cpu_time < before.cpu_time)

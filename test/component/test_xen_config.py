@@ -16,11 +16,23 @@ HERE = Path(__file__).parent
 CONFIGS = sorted((HERE.parent / "data" / "xen").glob("*.cfg"))
 LINKS = "/var/run/ganeti/instance-disks/inst1.example.com"
 
-PACKAGES = (
-    "xen-utils-4.17 libxenmisc4.17 libxentoolcore1 libxentoollog1 libxenstore4 libxencall1"
-    " libxendevicemodel1 libxenevtchn1 libxenforeignmemory1 libxengnttab1 libxenhypfs1 libyajl2"
-    " libnl-route-3-200 libnl-3-200 libfdt1"
-).split()
+PACKAGES = [
+    "xen-utils-4.17",
+    "libxenmisc4.17",
+    "libxentoolcore1",
+    "libxentoollog1",
+    "libxenstore4",
+    "libxencall1",
+    "libxendevicemodel1",
+    "libxenevtchn1",
+    "libxenforeignmemory1",
+    "libxengnttab1",
+    "libxenhypfs1",
+    "libyajl2",
+    "libnl-route-3-200",
+    "libnl-3-200",
+    "libfdt1",
+]
 
 
 def Unpack(directory):
