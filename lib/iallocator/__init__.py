@@ -171,9 +171,22 @@ def _AskNodes(
     return document.NodeAnswers(info, running, unusable)
 
 
-def GetDefaults(cfg: config.ConfigWriter, mode: str) -> list[str]:
-    """The cluster's own scripts for a mode, in the order in which they are tried; may be empty."""
-    return list(cfg.GetClusterInfo().default_iallocator.get(mode, ()))
+def GetScripts(cfg: config.ConfigWriter, script: str | None, mode: str) -> list[str]:
+    """The scripts to ask, in the order in which they are tried; at least one.
+
+    @param script: the one that the user named; None: the cluster's own for this mode
+    @raise errors.OpPrereqError: C{wrong_input}: there is none
+    """
+    if script is not None:
+        return [script]
+    scripts = list(cfg.GetClusterInfo().default_iallocator.get(mode, ()))
+    if not scripts:
+        raise errors.OpPrereqError(
+            f"No allocator is given, and the cluster has no default one for the mode '{mode}'; name"
+            " one, or set it with 'gnt-cluster modify --default-iallocator'",
+            errors.ECODE_INVAL,
+        )
+    return scripts
 
 
 def Choose(lu: Unit, script: str | None, mode: str, /, **request: Any) -> list[Any]:
@@ -188,13 +201,7 @@ def Choose(lu: Unit, script: str | None, mode: str, /, **request: Any) -> list[A
         many nodes as needed; C{wrong_input}: no script is named, and the cluster has none
     @raise errors.OpExecError: the script is missing or failed, or its answer is wrong
     """
-    scripts = GetDefaults(lu.cfg, mode) if script is None else [script]
-    if not scripts:
-        raise errors.OpPrereqError(
-            f"No allocator is given, and the cluster has no default one for the mode '{mode}'; name"
-            " one, or set it with 'gnt-cluster modify --default-iallocator'",
-            errors.ECODE_INVAL,
-        )
+    scripts = GetScripts(lu.cfg, script, mode)
     question = IAllocator(lu.cfg, lu.rpc, mode, **request)
     for node, problem in sorted(question.unusable.items()):
         lu.LogWarning("Node %s is not told to the allocator as usable: %s", node, problem)

@@ -121,7 +121,10 @@ class OpNodePowercycle(OpCode):
 
 
 class OpNodeEvacuate(OpCode):
-    """Move all secondaries away from a node."""
+    """Move all secondaries away from a node; result: C{jobs}, one for each instance.
+
+    With neither a node nor an allocator, the cluster's default allocator is asked.
+    """
 
     OP_DSC_FIELD = "node_name"
     OP_PARAMS = (
@@ -130,7 +133,7 @@ class OpNodeEvacuate(OpCode):
         common.P_IALLOCATOR,
         common.P_EARLY_RELEASE,
     )
-    OP_RESULT = common.NOTHING
+    OP_RESULT = common.JOBS
 
 
 class OpNodeMigrate(OpCode):
@@ -147,7 +150,10 @@ class OpNodeMigrate(OpCode):
 
 
 class OpNodeEvacStrategy(OpCode):
-    """Say where the secondaries of some nodes can go; result: list of [instance, new node]."""
+    """Say where the secondaries of some nodes can go; result: list of [instance, new node].
+
+    With neither a node nor an allocator, the cluster's default allocator is asked.
+    """
 
     OP_DSC_FIELD = "nodes"
     OP_PARAMS = (
