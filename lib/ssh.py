@@ -18,7 +18,7 @@ from . import constants, errors, pathutils, runtime
 from .utils import io, net, process, text
 
 #: Seconds that Run waits for a connection.
-_CONNECT_TIMEOUT: Final = 10
+CONNECT_TIMEOUT: Final = 10
 #: Then a host is asked for a sign of life so often (seconds), and given up after so many in vain.
 _ALIVE_INTERVAL: Final = 10
 _ALIVE_COUNT: Final = 3
@@ -149,7 +149,7 @@ class SshRunner:
             strict_host_check=strict_host_check,
             private_key=private_key,
             quiet=quiet,
-            connect_timeout=_CONNECT_TIMEOUT,
+            connect_timeout=CONNECT_TIMEOUT,
         )
         return process.RunCmd(argv, input=input, timeout=timeout, interactive=not batch)
 
@@ -160,10 +160,14 @@ class SshRunner:
             ask_key=False,
             use_cluster_key=True,
             strict_host_check=True,
-            connect_timeout=_CONNECT_TIMEOUT,
+            connect_timeout=CONNECT_TIMEOUT,
         )
         host = f"[{node}]" if ":" in node else node
         return ["scp", "-p", *options, filename, f"{host}:{filename}"]
+
+    def PathOnNode(self, node: str, filename: str) -> str:
+        """What a path of this node is called on another one, for use in a command there."""
+        return filename
 
     def CopyFileToNode(self, node: str, filename: str) -> str | None:
         """Copy a file to the same path on a node, with its permissions and times.
@@ -239,12 +243,15 @@ class VirtualRunner(SshRunner):
 
     def BuildCopyCmd(self, node: str, filename: str) -> list[str]:
         """Arguments that copy a file to the same place below the root directory of a node."""
-        root = pathutils.VirtualNodeRoot(_NodeName(node))
-        return ["cp", "-p", "--", filename, root + _PathOnNode(filename)]
+        return ["cp", "-p", "--", filename, self.PathOnNode(node, filename)]
+
+    def PathOnNode(self, node: str, filename: str) -> str:
+        """The same place below the root directory of that node."""
+        return pathutils.VirtualNodeRoot(_NodeName(node)) + _WithoutRoot(filename)
 
     def CopyFileToNode(self, node: str, filename: str) -> str | None:
         """Copy a file to the same place below the root directory of a node."""
-        target = pathutils.VirtualNodeRoot(_NodeName(node)) + _PathOnNode(filename)
+        target = self.PathOnNode(node, filename)
         if os.path.exists(target) and os.path.exists(filename):
             if os.path.samefile(filename, target):
                 return None
@@ -276,7 +283,7 @@ def _NodeName(hostname: str) -> str:
         return hostname
 
 
-def _PathOnNode(filename: str) -> str:
+def _WithoutRoot(filename: str) -> str:
     """A path of this virtual node without the root directory."""
     root = pathutils.ROOTDIR
     return filename.removeprefix(root) if filename.startswith(root + "/") else filename

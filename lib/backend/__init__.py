@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from .backup import (
+    ExportInfo,
+    ExportList,
+    FinalizeExport,
+    InstanceOsImport,
+    RemoveExport,
+    SnapshotExport,
+)
 from .base import RPCFail
 from .blockdev import (
     BlockdevAddchildren,
@@ -94,6 +102,9 @@ __all__ = [
     "DevCacheManager",
     "DiagnoseOS",
     "Execute",
+    "ExportInfo",
+    "ExportList",
+    "FinalizeExport",
     "FinalizeMigration",
     "FinalizeMigrationSource",
     "GetAllInstancesInfo",
@@ -109,6 +120,7 @@ __all__ = [
     "FinishQueue",
     "InitQueue",
     "InstanceOsAdd",
+    "InstanceOsImport",
     "InstanceReboot",
     "InstanceShutdown",
     "JobQueuePurge",
@@ -126,9 +138,11 @@ __all__ = [
     "PowercycleNode",
     "Preload",
     "RPCFail",
+    "RemoveExport",
     "RemoveFileStorageDir",
     "RenameFileStorageDir",
     "RunRenameInstance",
+    "SnapshotExport",
     "StartInstance",
     "StartMaster",
     "StopMaster",

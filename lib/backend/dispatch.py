@@ -13,6 +13,7 @@ from typing import Any, Final
 from .. import errors, objects, pathutils, rpc_defs
 from ..objects.base import ToPlain
 from . import (
+    backup,
     blockdev,
     files,
     filestorage,
@@ -109,6 +110,13 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     # Operating systems
     "os_diagnose": os_defs.DiagnoseOS,
     "os_get": os_defs.OSFromDisk,
+    "instance_os_import": backup.InstanceOsImport,
+    # Exports
+    "snapshot_export": backup.SnapshotExport,
+    "finalize_export": backup.FinalizeExport,
+    "export_info": backup.ExportInfo,
+    "export_list": backup.ExportList,
+    "export_remove": backup.RemoveExport,
     # Job queue
     "jobqueue_update": jobqueue.JobQueueUpdate,
     "jobqueue_update_many": jobqueue.JobQueueUpdateMany,

@@ -179,10 +179,13 @@ def _RunScript(
     except (errors.OpExecError, OSError) as err:
         Fail(f"{what} could not be run: {err}")
     if result.failed:
-        lines = "\n".join(text.SafeEncode(line) for line in _Tail(log_file))
-        Fail(
-            f"{what} failed ({result.fail_reason}), last lines in the log file {log_file}:\n{lines}"
-        )
+        Fail(WithTail(f"{what} failed ({result.fail_reason})", log_file))
+
+
+def WithTail(problem: str, log_file: str) -> str:
+    """A problem with the end of what the script wrote about it."""
+    lines = "\n".join(text.SafeEncode(line) for line in _Tail(log_file))
+    return f"{problem}, last lines in the log file {log_file}:\n{lines}"
 
 
 def _Tail(log_file: str) -> list[str]:

@@ -461,6 +461,19 @@ def CheckNodeOnline(lu: LogicalUnit, node_name: str) -> None:
         )
 
 
+def CheckNodeNotDrained(lu: LogicalUnit, node_name: str) -> None:
+    """Check that a node (full name) may be given something new.
+
+    @raise errors.OpPrereqError: it is marked drained
+    """
+    if GetNode(lu, node_name).drained:
+        raise errors.OpPrereqError(
+            f"Node {node_name} is marked drained; take the mark away with"
+            f" 'gnt-node modify --drained=no {node_name}' or choose another one",
+            errors.ECODE_INVAL,
+        )
+
+
 def GetNode(lu: LogicalUnit, node_name: str) -> objects.Node:
     """A node by its full name.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import constants, errors, mcpu, objects, opcodes, rpc, runtime
+from .. import constants, errors, locking, mcpu, objects, opcodes, rpc, runtime
 from ..config import fake as config_fake
 from ..iallocator import fake as iallocator_fake
 from ..jqueue import fake as jqueue_fake
@@ -43,6 +43,7 @@ class FakeNode(fakedisks.DiskStore):
     demoted: bool = False
     files: set[str] = field(default_factory=set)
     exports: list[str] = field(default_factory=list)
+    images: set[tuple[str, str]] = field(default_factory=set)
     descriptions: dict[str, str] = field(default_factory=dict)
     imports: list[tuple[str, str, list[Any]]] = field(default_factory=list)
     volumes: list[dict[str, Any]] = field(default_factory=list)
@@ -179,6 +180,46 @@ class FakeNodes(fakedisks.FakeDisks, jqueue_fake.FakeRpc):
 
     def call_export_list(self, node_list: Sequence[str]) -> dict[str, rpc.RpcResult]:
         return self._Many("export_list", node_list, lambda node: node.exports)
+
+    def call_export_remove(self, node: str, name: str) -> rpc.RpcResult:
+        def Remove(item: FakeNode) -> None:
+            if name in item.exports:
+                item.exports.remove(name)
+
+        return self._One("export_remove", node, Remove)
+
+    def call_snapshot_export(
+        self,
+        node: str,
+        snapshot: objects.Disk,
+        dest_node: str,
+        instance: objects.Instance,
+        cluster_name: str,
+        index: int,
+        debug: int,
+    ) -> rpc.RpcResult:
+        def Export(item: FakeNode) -> None:
+            self._RequireAll(item, [fakedisks.DeviceKey(snapshot)])
+            self.nodes[dest_node].images.add((instance.name, snapshot.logical_id[1]))
+
+        return self._One("snapshot_export", node, Export)
+
+    def call_finalize_export(
+        self,
+        node: str,
+        instance: objects.Instance,
+        snapshots: Sequence[objects.Disk | bool],
+    ) -> rpc.RpcResult:
+        def Finish(item: FakeNode) -> None:
+            for snapshot in snapshots:
+                if isinstance(snapshot, objects.Disk):
+                    image = (instance.name, snapshot.logical_id[1])
+                    if image not in item.images:
+                        raise LookupError(f"There is no image {image[1]}")
+            if instance.name not in item.exports:
+                item.exports.append(instance.name)
+
+        return self._One("finalize_export", node, Finish)
 
     def call_export_info(self, node: str, path: str) -> rpc.RpcResult:
         def Info(item: FakeNode) -> str:
@@ -430,6 +471,21 @@ class World:
     def _IsOffline(self, name: str) -> bool:
         node = self.master.cfg.GetNodeInfo(name)
         return node is not None and bool(node.offline)
+
+    def AddInstance(self, name: str, primary: str, **values: Any) -> objects.Instance:
+        """Have an instance that no operation created, with its disks; it runs if it shall."""
+        config_fake.AddInstance(self.cfg, name, primary, **values)
+        glm = self.master.glm
+        glm.acquire(locking.LEVEL_CLUSTER, [locking.BGL])
+        try:
+            glm.add(locking.LEVEL_INSTANCE, name)
+        finally:
+            glm.release(locking.LEVEL_CLUSTER)
+        instance: objects.Instance = self.cfg.GetInstanceInfo(name)
+        self.PutDisks(instance)
+        if instance.admin_up:
+            self.rpc.nodes[primary].running[name] = 128
+        return instance
 
     def PutDisks(self, instance: objects.Instance) -> None:
         """Let the nodes have the disks of an instance that no operation created, all active."""

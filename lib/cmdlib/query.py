@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from .. import constants, errors, locking, opcodes, pathutils
+from .. import constants, errors, opcodes, pathutils
 from ..utils import io, text
 from . import base
 
@@ -86,27 +86,6 @@ class LUClusterConfigQuery(base.NoHooksLU):
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> list[Any]:
         return [self._Get(name) for name in self.op.output_fields]
-
-
-class LUBackupQuery(base.NoHooksLU):
-    """The exports on each node; False for a node that did not answer."""
-
-    LOOKS_ONLY = True
-
-    def ExpandNames(self) -> None:
-        names = base.GetWantedNodes(self, self.op.nodes) if self.op.nodes else locking.ALL_SET
-        self.needed_locks = {locking.LEVEL_NODE: names}
-        self.share_locks[locking.LEVEL_NODE] = 1
-
-    def CheckPrereq(self) -> None:
-        """Nothing to check."""
-
-    def Exec(self, feedback_fn: base.FeedbackFn) -> dict[str, Any]:
-        nodes = text.NiceSort(self.acquired_locks[locking.LEVEL_NODE])
-        results = self.rpc.call_export_list(nodes)
-        return {
-            name: False if result.fail_msg else result.payload for name, result in results.items()
-        }
 
 
 # Operating systems
@@ -189,6 +168,5 @@ class LUOsDiagnose(base.NoHooksLU):
 LOGICAL_UNITS: Final = {
     opcodes.OpClusterQuery: LUClusterQuery,
     opcodes.OpClusterConfigQuery: LUClusterConfigQuery,
-    opcodes.OpBackupQuery: LUBackupQuery,
     opcodes.OpOsDiagnose: LUOsDiagnose,
 }

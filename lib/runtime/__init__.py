@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ..utils import process
+    from ..utils import pipeline, process
 
 
 class Clock(Protocol):
@@ -284,6 +284,11 @@ class Processes(Protocol):
         output: str | None = None,
     ) -> process.RunResult:
         """Run a program to its end."""
+
+    def pipeline(
+        self, stages: Sequence[pipeline.Stage], timeout: float | None = None
+    ) -> list[pipeline.StageResult]:
+        """Run programs that feed each other; see L{utils.pipeline.Run}."""
 
 
 @dataclass
@@ -569,6 +574,14 @@ class _RealProcesses:
             input=input,
             output=output,
         )
+
+    @staticmethod
+    def pipeline(
+        stages: Sequence[pipeline.Stage], timeout: float | None = None
+    ) -> list[pipeline.StageResult]:
+        from ..utils import pipeline
+
+        return pipeline.Run(stages, timeout)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from . import DEFAULT, FileStat, HttpRequest, Runtime, Tail
 
 if TYPE_CHECKING:
-    from ..utils import process
+    from ..utils import pipeline, process
 
 #: Wall clock at which fake time begins: 2026-01-01 00:00:00 UTC.
 EPOCH = 1767225600.0
@@ -285,6 +285,21 @@ class FakeProcesses:
                     cmd=command, exit_code=code, signal=None, stdout=stdout, stderr=stderr
                 )
         raise AssertionError(f"No answer scripted for the command {command!r}")
+
+    def pipeline(
+        self, stages: Sequence[pipeline.Stage], timeout: float | None = None
+    ) -> list[pipeline.StageResult]:
+        """Each program answers as if it were alone; a code above 128 is that of a signal."""
+        from ..utils import pipeline
+
+        results = []
+        for stage in stages:
+            result = self.run(stage.argv, env=dict(stage.env or {}))
+            code = result.exit_code or 0
+            results.append(
+                pipeline.StageResult(stage, code if code < 128 else 128 - code, result.stderr)
+            )
+        return results
 
 
 class FakeTransport:
