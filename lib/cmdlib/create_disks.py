@@ -129,15 +129,21 @@ def ReturnVolumes(lu: base.LogicalUnit, instance: objects.Instance, names: Seque
     """
     node, vg_name = instance.primary_node, lu.cfg.GetVGName()
     assert vg_name is not None, "the volumes are in it"
-    result = lu.rpc.call_lv_list([node], vg_name)[node]
-    result.Raise(f"Node {node} can not list its volumes")
     devices = [
         (disk_ops.ForNode(lu, disk, node), (vg_name, name))
         for disk, name in zip(instance.disks, names, strict=True)
-        if disk.logical_id[1] in result.payload
     ]
+    result = lu.rpc.call_lv_list([node], vg_name)[node]
+    result.Raise(
+        f"Node {node} can not list its volumes; these have to be renamed there, as far as they"
+        f" exist: {_FormatNames(devices)}"
+    )
+    devices = [pair for pair in devices if pair[0].logical_id[1] in result.payload]
     if devices:
-        renamed = ", ".join(f"{device.logical_id[1]} to {new_id[1]}" for device, new_id in devices)
         lu.rpc.call_blockdev_rename(node, devices).Raise(
-            f"Adopted volumes on node {node} could not be renamed back: {renamed}"
+            f"Adopted volumes on node {node} could not be renamed back: {_FormatNames(devices)}"
         )
+
+
+def _FormatNames(devices: Sequence[tuple[objects.Disk, tuple[str, str]]]) -> str:
+    return ", ".join(f"{device.logical_id[1]} to {new_id[1]}" for device, new_id in devices)
