@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from kvmlab import GuestAssets, NewLab  # noqa: F401 - fixtures
 
 from vc import Cluster
 

@@ -1,180 +1,18 @@
 """Real guests under the KVM hypervisor class, without daemons (BASE2, BASE3 console, UP3)."""
 
+import concurrent.futures
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from kvmlab import FilesAbout
 
-from ganeti import constants, errors, hvconsole, objects, pathutils, uidpool
-from ganeti.hypervisor import hv_kvm, kvm_files, kvm_qmp
-from ganeti.vcluster import guest
-
-OS_DIR = Path(__file__).resolve().parents[1] / "os" / "busybox-guest"
-
-#: Real time that a step of a guest may take under TCG on a busy machine (seconds).
-PATIENCE = 90
-
-
-@pytest.fixture(scope="session")
-def assets():
-    try:
-        return guest.Prepare(install=os.environ.get("GANETI_TEST_INSTALL") == "1")
-    except errors.OpPrereqError as err:
-        pytest.skip(str(err))
-
-
-class Serial:
-    """The guest's serial console, read from the moment of connecting."""
-
-    def __init__(self, path):
-        self.text = ""
-        self._sock = socket.socket(socket.AF_UNIX)
-        self._sock.connect(path)
-        self._sock.settimeout(PATIENCE)
-
-    def WaitFor(self, marker):
-        deadline = time.monotonic() + PATIENCE
-        while marker not in self.text:
-            if time.monotonic() > deadline:
-                raise AssertionError(f"no {marker!r} on the console: {self.text!r}")
-            data = self._sock.recv(4096)
-            if not data:
-                raise AssertionError(f"console ended without {marker!r}: {self.text!r}")
-            self.text += data.decode("utf-8", "replace")
-        # To the end of the line.
-        while not self.text.partition(marker)[2].count("\n"):
-            self.text += self._sock.recv(4096).decode("utf-8", "replace")
-        return marker + self.text.partition(marker)[2].splitlines()[0]
-
-    def Send(self, text):
-        self._sock.sendall(text.encode())
-
-    def Close(self):
-        self._sock.close()
-
-
-class Lab:
-    """Instances of one node, all ended at the end."""
-
-    def __init__(self, assets, directory):
-        self.assets = assets
-        self.directory = directory
-        self.hv = hv_kvm.KVMHypervisor()
-        self._names = set()
-        self._serials = []
-
-    def Instance(self, name, disks=1, nics=0, **hvparams):
-        self._names.add(name)
-        return objects.Instance(
-            name=name,
-            uuid="7d3a1a5c-51e1-4f0c-b1a7-2c1f7a9f3e11",
-            primary_node="node1.example.com",
-            hypervisor=constants.HT_KVM,
-            network_port=11001,
-            hvparams={
-                **constants.HVC_DEFAULTS[constants.HT_KVM],
-                "kernel_path": self.assets.kernel,
-                "initrd_path": self.assets.initrd,
-                "kernel_args": "quiet panic=1",
-                # That /dev/kvm can be opened is no promise that guests run on it.
-                "kvm_flag": "disabled",
-                **hvparams,
-            },
-            beparams={"memory": 96, "vcpus": 1, "auto_balance": True},
-            nics=[
-                objects.NIC(
-                    mac=f"aa:00:00:00:01:{index:02x}",
-                    ip=None,
-                    nicparams={"mode": "bridged", "link": "no-such-bridge"},
-                )
-                for index in range(nics)
-            ],
-            disks=[
-                objects.Disk(
-                    dev_type=constants.LD_FILE,
-                    size=32,
-                    mode="rw",
-                    iv_name=f"disk/{index}",
-                    logical_id=("loop", self.DiskPath(name, index)),
-                    physical_id=("loop", self.DiskPath(name, index)),
-                    children=[],
-                )
-                for index in range(disks)
-            ],
-            tags={"web", "blue"},
-        )
-
-    def DiskPath(self, name, index=0):
-        path = self.directory / f"{name}.disk{index}"
-        if not path.exists():
-            with open(path, "wb") as fobj:
-                fobj.truncate(32 * 2**20)
-        return str(path)
-
-    def Script(self, script, name, variant="default", **env):
-        """Run a script of the guest's OS definition."""
-        return subprocess.run(
-            [OS_DIR / script],
-            cwd=OS_DIR,
-            check=False,
-            capture_output=True,
-            stdin=env.pop("stdin", subprocess.DEVNULL),
-            env={
-                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-                "INSTANCE_NAME": name,
-                "OS_VARIANT": variant,
-                "DISK_COUNT": "1",
-                "DISK_0_PATH": self.DiskPath(name),
-                **env,
-            },
-        )
-
-    def Install(self, name, variant="default"):
-        result = self.Script("create", name, variant)
-        assert result.returncode == 0, result.stderr
-
-    def Start(self, instance):
-        devices = [(disk, disk.physical_id[1]) for disk in instance.disks]
-        self.hv.StartInstance(instance, devices)
-        return self.Console(instance.name)
-
-    def Console(self, name):
-        serial = Serial(kvm_files.Paths(name).serial)
-        self._serials.append(serial)
-        return serial
-
-    def WaitUntilGone(self, name):
-        deadline = time.monotonic() + PATIENCE
-        while name in self.hv.ListInstances():
-            assert time.monotonic() < deadline, f"{name} still runs"
-            time.sleep(0.05)
-
-    def Close(self):
-        for serial in self._serials:
-            serial.Close()
-        for name in self._names:
-            self.hv.StopInstance(None, force=True, name=name)
-            self.hv.CleanupInstance(name)
-
-
-@pytest.fixture
-def lab(assets, tmp_path):
-    lab = Lab(assets, tmp_path)
-    yield lab
-    lab.Close()
-
-
-def _FilesAbout(name):
-    return [
-        str(path)
-        for path in Path(kvm_files.ROOT_DIR).rglob(f"{name}*")
-        if "quarantine" not in str(path)
-    ]
+from ganeti import constants, errors, hvconsole, pathutils, uidpool
+from ganeti.hypervisor import hv_kvm, kvm_accel, kvm_capabilities, kvm_files, kvm_qmp
 
 
 @pytest.mark.timeout(300)
@@ -218,7 +56,7 @@ class TestLifeOfAGuest:
         serial.Close()
         lab.hv.StopInstance(instance)  # not running: nothing to do
         lab.hv.CleanupInstance(instance.name)
-        assert _FilesAbout(instance.name) == []
+        assert FilesAbout(instance.name) == []
 
     def test_power_button_ignored_then_forced(self, lab):
         lab.Install("inst2.example.com", "nopower")
@@ -300,40 +138,40 @@ class TestHardware:
         lab.Start(lab.Instance("inst1.example.com", disks=2, **hvparams))
         assert lab.hv.ListInstances() == ["inst1.example.com"]
 
-    def test_vnc_password_and_socket(self, lab):
-        password = lab.directory / "password"
-        password.write_text("verysecret\n")
-        instance = lab.Instance(
-            "inst1.example.com",
-            vnc_bind_address=str(lab.directory),
-            vnc_password_file=str(password),
-            kernel_path="",
-        )
-        lab.Start(instance)
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(str(lab.directory / "inst1.example.com.vnc"))
-            assert sock.recv(12) == b"RFB 003.008\n"
-            sock.sendall(b"RFB 003.008\n")
-            # One security type: VNC authentication.
-            assert sock.recv(2) == b"\x01\x02"
-        lab.hv.StopInstance(instance, force=True)
-        lab.hv.CleanupInstance(instance.name)
-        assert not (lab.directory / "inst1.example.com.vnc").exists()
-
-    def test_vnc_on_an_address_with_anonymous_tls(self, lab):
-        instance = lab.Instance(
-            "inst1.example.com", vnc_bind_address="127.0.0.1", vnc_tls=True, kernel_path=""
-        )
-        lab.Start(instance)
-        with socket.create_connection(("127.0.0.1", 11001)) as sock:
-            assert sock.recv(12) == b"RFB 003.008\n"
-
     def test_refusal_leaves_nothing(self, lab):
         instance = lab.Instance("inst1.example.com", initrd_path="/no/such/initrd")
         with pytest.raises(errors.HypervisorError, match="/no/such/initrd"):
             lab.Start(instance)
         assert lab.hv.ListInstances() == []
-        assert _FilesAbout(instance.name) == []
+        assert FilesAbout(instance.name) == []
+
+
+@pytest.mark.timeout(300)
+class TestAccelerator:
+    """BASE2: without kvm_flag a guest boots on any node, with KVM only where that works."""
+
+    def test_trial_is_one_that_guests_pass(self, tmp_path):
+        """On a processor without flaws, which is an emulated one."""
+        image = tmp_path / "trial.bios"
+        image.write_bytes(kvm_accel.TrialImage())
+        argv = kvm_accel.TrialCommand(kvm_capabilities.Probe(), str(image))
+        argv[argv.index(kvm_accel.KVM)] = kvm_accel.TCG
+        result = subprocess.run(argv, check=False, capture_output=True, timeout=60)
+        assert (result.returncode, result.stderr) == (33, b"")
+
+    def test_boots_with_what_works(self, lab):
+        lab.Install("inst1.example.com")
+        serial = lab.Start(lab.Instance("inst1.example.com", kvm_flag=""))
+        serial.WaitFor("MARK up")
+        # The next one costs no trial.
+        works = kvm_accel.KvmWorks(Unusable(), kvm_capabilities.Probe(), kvm_files.ROOT_DIR)
+        pid = lab.hv.GetInstanceInfo("inst1.example.com")[1]
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        assert words[words.index("-accel") + 1] == ("kvm" if works[0] else "tcg")
+
+
+class Unusable:
+    """A runtime of which nothing may be used."""
 
 
 def _PoolAccounts():
@@ -390,16 +228,36 @@ class TestSecurity:
             security_domain="nobody",
             use_chroot=True,
         )
+        disk = lab.DiskPath(instance.name)
+        os.chmod(disk, 0o600)
         serial = lab.Start(instance)
         serial.WaitFor("MARK up")
         pid = lab.hv.GetInstanceInfo(instance.name)[1]
         assert os.stat(f"/proc/{pid}").st_uid == pwd.getpwnam("nobody").pw_uid
-        assert os.readlink(f"/proc/{pid}/root") == kvm_files.Paths(instance.name).chroot
+        chroot = Path(kvm_files.Paths(instance.name).chroot)
+        assert os.readlink(f"/proc/{pid}/root") == str(chroot)
+        assert chroot.stat().st_mode & 0o777 == 0o700
+        # Somebody has been in there.
+        (chroot / "evidence").write_text("")
+        # Its disk is root's, and it writes to it all the same, at its new end as well.
+        os.truncate(disk, 33 * 2**20)
+        with kvm_qmp.QmpClient(kvm_files.Paths(instance.name).qmp) as qmp:
+            qmp.Execute("block_resize", {"node-name": "blk0", "size": 33 * 2**20})
+        serial.Send(
+            "\nsleep 1; echo new | dd of=/dev/vda bs=1M seek=32 conv=fsync && echo writ$((1))\n"
+        )
+        serial.WaitFor("writ1")
+        with open(disk, "rb") as fobj:
+            fobj.seek(32 * 2**20)
+            assert fobj.read(4) == b"new\n"
         lab.hv.StopInstance(instance)
         serial.WaitFor("MARK powerbutton")
         lab.WaitUntilGone(instance.name)
         lab.hv.CleanupInstance(instance.name)
-        assert _FilesAbout(instance.name) == []
+        assert FilesAbout(instance.name) == []
+        (kept,) = Path(kvm_files.QuarantineDir()).glob(f"{instance.name}-*")
+        assert [path.name for path in kept.iterdir()] == ["evidence"]
+        shutil.rmtree(kept)
 
 
 @pytest.mark.timeout(300)
@@ -460,22 +318,35 @@ class TestNetwork:
     def test_script_of_the_site(self, lab, bridge):
         script = Path(pathutils.KVM_NETWORK_SCRIPT)
         script.parent.mkdir(parents=True, exist_ok=True)
-        script.write_text(f"#!/bin/sh\nenv | sort > {lab.directory}/env\necho $1 >> $0.args\n")
+        script.write_text(
+            f"#!/bin/sh\nenv | sort > {lab.directory}/env\necho $@ > {lab.directory}/args\n"
+        )
         script.chmod(0o755)
         instance = lab.Instance("inst1.example.com", nics=1, kernel_path="")
         instance.nics[0].nicparams["link"] = bridge
+        instance.nics[0].ip = "192.0.2.77"
         try:
             lab.Start(instance)
         finally:
             script.unlink()
+        arguments = (lab.directory / "args").read_text()
         env = dict(line.split("=", 1) for line in (lab.directory / "env").read_text().splitlines())
-        assert env["INTERFACE"] == self._Tap(instance.name)
-        assert (env["INSTANCE"], env["MODE"], env["BRIDGE"], env["TAGS"]) == (
-            "inst1.example.com",
-            "bridged",
-            bridge,
-            "blue web",
-        )
+        tap = self._Tap(instance.name)
+        expected = {
+            "INSTANCE": "inst1.example.com",
+            "MAC": "aa:00:00:00:01:00",
+            "IP": "192.0.2.77",
+            "MODE": "bridged",
+            "LINK": bridge,
+            "BRIDGE": bridge,
+            "INTERFACE": tap,
+            "TAGS": "blue web",
+        }
+        assert {key: env.get(key) for key in expected} == expected
+        assert {"/sbin", "/usr/sbin"} <= set(env["PATH"].split(":"))
+        assert arguments == f"{tap}\n"
+        # Nothing else happens.
+        assert not os.path.exists(f"/sys/class/net/{bridge}/brif/{tap}")
 
     def test_no_network_no_guest(self, lab, bridge):
         instance = lab.Instance("inst1.example.com", nics=1, kernel_path="")
@@ -484,7 +355,69 @@ class TestNetwork:
         with pytest.raises(errors.HypervisorError, match="needs an IP"):
             lab.Start(instance)
         assert lab.hv.ListInstances() == []
-        assert _FilesAbout(instance.name) == []
+        assert FilesAbout(instance.name) == []
+
+
+def _BootSector(directory):
+    """A guest of 512 bytes."""
+    source = Path(__file__).parents[1] / "data/qemu/boot.S"
+    for argv in (
+        ["as", "--32", "-o", "boot.o", source],
+        ["ld", "-m", "elf_i386", "-Ttext", "0", "--oformat", "binary", "-o", "boot.bin", "boot.o"],
+    ):
+        subprocess.run(argv, cwd=directory, check=True)
+    return (directory / "boot.bin").read_bytes()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not shutil.which("as") or not shutil.which("ld"), reason="no binutils")
+class TestManyAtOnce:
+    """BASE2: a node starts, knows and ends twenty guests at once."""
+
+    COUNT = 20
+
+    def test_twenty(self, lab):
+        sector = _BootSector(lab.directory)
+        instances = []
+        for number in range(self.COUNT):
+            instance = lab.Instance(f"many{number}.example.com", kernel_path="")
+            instance.beparams["memory"] = 16
+            with open(lab.DiskPath(instance.name), "r+b") as disk:
+                disk.write(sector)
+            instances.append(instance)
+
+        def _ForAll(function):
+            start = time.monotonic()
+            with concurrent.futures.ThreadPoolExecutor(self.COUNT) as pool:
+                results = list(pool.map(function, instances))
+            return results, time.monotonic() - start
+
+        serials, start_time = _ForAll(lab.Start)
+        _, up_time = _ForAll(lambda instance: serials[instances.index(instance)].WaitFor("tick 1"))
+        names = {instance.name for instance in instances}
+        start = time.monotonic()
+        found = hv_kvm.KVMHypervisor().GetAllInstancesInfo()
+        list_time = time.monotonic() - start
+        assert {item[0] for item in found} == names
+        assert len({item[1] for item in found}) == self.COUNT
+        for instance in instances:
+            with open(lab.DiskPath(instance.name), "rb") as disk:
+                disk.seek(512)
+                assert disk.read(2) == b"\1\0", f"{instance.name} was not booted once"
+
+        def _End(instance):
+            lab.hv.StopInstance(instance, force=True)
+            lab.hv.CleanupInstance(instance.name)
+
+        _, stop_time = _ForAll(_End)
+        assert lab.hv.ListInstances() == []
+        assert FilesAbout("many") == []
+        print(
+            f"{self.COUNT} guests at once: started in {start_time:.2f} s, up {up_time:.2f} s later,"
+            f" listed in {list_time * 1000:.0f} ms, ended in {stop_time:.2f} s"
+        )
+        # Not one second each.
+        assert start_time < self.COUNT
 
 
 @pytest.mark.timeout(300)
