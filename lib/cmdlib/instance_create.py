@@ -137,11 +137,12 @@ class LUInstanceCreate(base.LogicalUnit):
             return True
         if self.adopting:
             raise create_plan.Invalid("pnode is missing: the node that has the volumes to adopt")
-        if not iallocator.GetDefaults(self.cfg, constants.IALLOCATOR_MODE_ALLOC):
+        try:
+            iallocator.GetScripts(self.cfg, None, constants.IALLOCATOR_MODE_ALLOC)
+        except errors.OpPrereqError as err:
             raise create_plan.Invalid(
-                "Exactly one of a primary node and an allocator must be given: the cluster has no"
-                " default allocator ('gnt-cluster modify --default-iallocator' sets one)"
-            )
+                f"Exactly one of a primary node and an allocator must be given: {err.args[0]}"
+            ) from err
         return True
 
     # Checks
