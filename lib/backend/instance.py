@@ -286,6 +286,8 @@ def FinalizeMigration(instance: objects.Instance, info: Any, success: bool) -> N
         f"Can't finish the migration of {instance.name}",
         lambda hyper: hyper.FinalizeMigration(instance, info, success),
     )
+    if not success:
+        disklinks.RemoveLinks(instance.name, instance.disks)
 
 
 def MigrateInstance(instance: objects.Instance, target: str, live: bool) -> None:
@@ -325,3 +327,5 @@ def FinalizeMigrationSource(instance: objects.Instance, success: bool, live: boo
         f"Can't finish the migration of {instance.name} on the node it left",
         lambda hyper: hyper.FinalizeMigrationSource(instance, success, live),
     )
+    if success:
+        disklinks.RemoveLinks(instance.name, instance.disks)

@@ -13,6 +13,10 @@ conf/NAME.outgoing on the source, likewise: L{Outgoing}; once all is sent, its Q
 Ports: C{migration_port} is where the target listens; if that is busy it takes the first free one of
 the L{PORTS} from there on, and its answer says which.
 
+The node daemon connects to the target and gives the connection to QEMU. A QEMU that connects by
+itself stands still, and the guest with it, as long as the other end is silent in the TLS handshake;
+and it would wait for a node that has lost its power until TCP gives up after a quarter of an hour.
+
 The stream is encrypted. QEMU could use the cluster's certificate for that, but then the key that
 makes a node a node would be in the hands of every QEMU process, also of those that run as another
 user for fear of their guests. It gets a key (TLS-PSK) derived from that one, for one instance and
@@ -29,6 +33,8 @@ import logging
 import os
 import re
 import shutil
+import socket
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -50,9 +56,16 @@ CONVERGENCE_FACTOR: Final = 3
 CONVERGENCE_BYTES: Final = 256 * 2**20
 #: A migration is cancelled within that many seconds, and the guest runs again.
 _CANCEL_TIMEOUT: Final = 15.0
+_CANCEL_GRACE: Final = 2.0
 #: After all is sent the guest runs on the target within that many seconds.
 _ARRIVAL_TIMEOUT: Final = 60.0
 _POLL: Final = 0.02
+#: The target answers within that many seconds, first and later on.
+_CONNECT_TIMEOUT: Final = 10.0
+_UNACKNOWLEDGED_LIMIT: Final = 30.0
+#: QEMU is blocked that long at most when it reads what is not there yet.
+_READ_TIMEOUT: Final = 0.5
+_FD_NAME: Final = "migration"
 
 _TLS_ID: Final = "migration-tls"
 #: Name of the key in QEMU's file. Fixed by QEMU for those who do not choose one.
@@ -70,6 +83,8 @@ _NOT_YET: Final = frozenset(["inmigrate", "prelaunch", "paused", "finish-migrate
 _GONE: Final = "postmigrate"
 
 Connect = Callable[[], QmpClient]
+#: Address and port -> a socket connected to there.
+Dial = Callable[[str, int], socket.socket]
 
 
 # Addresses
@@ -90,6 +105,31 @@ def ParseEndpoint(text: str, port: int) -> tuple[str, int]:
         return text, port
     address, number = (part for part in match.groups() if part is not None)
     return address, int(number)
+
+
+def ConnectTo(address: str, port: int) -> socket.socket:
+    """A connection for the stream.
+
+    @raise errors.HypervisorError: nobody listens there
+    """
+    try:
+        sock = socket.create_connection((address, port), _CONNECT_TIMEOUT)
+    except OSError as err:
+        raise errors.HypervisorError(
+            f"Can't connect to {FormatEndpoint(address, port)}: {err}"
+        ) from err
+    sock.settimeout(None)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    limit = int(_UNACKNOWLEDGED_LIMIT * 1000)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
+    # Also while there is nothing to send: when QEMU waits for the last word of the target.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, int(_CONNECT_TIMEOUT))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, int(_CONNECT_TIMEOUT / 2))
+    # After that long it goes on with other work and comes back when there is something.
+    timeval = struct.pack("ll", 0, int(_READ_TIMEOUT * 1e6))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+    return sock
 
 
 # The key
@@ -258,7 +298,7 @@ def Judge(
     if status == "completed":
         note = dataclasses.replace(note, complete=True)
         return _Say(constants.MIGRATION_COMPLETED)
-    if status == "cancelled":
+    if status in ("cancelled", "cancelling"):
         return _Say(constants.MIGRATION_CANCELLED, "it was cancelled")
     if status == "failed":
         return _Say(
@@ -405,6 +445,16 @@ class Target(_End):
 class Source(_End):
     """The node that a guest leaves."""
 
+    def __init__(
+        self,
+        paths: kvm_files.Paths,
+        rt: runtime.Runtime,
+        connect: Connect,
+        dial: Dial = ConnectTo,
+    ) -> None:
+        super().__init__(paths, rt, connect)
+        self._dial = dial
+
     def Note(self) -> Outgoing | None:
         """What is known about a migration; None if there is none."""
         try:
@@ -437,7 +487,7 @@ class Source(_End):
         address, port = ParseEndpoint(target, hvp[constants.HV_MIGRATION_PORT])
         endpoint = FormatEndpoint(address, port)
         place = KeyPlace.Of(self._paths, pid)
-        with self._connect() as qmp:
+        with contextlib.closing(self._dial(address, port)) as stream, self._connect() as qmp:
             state = _State(qmp)
             if state in ("inmigrate", _GONE, "finish-migrate"):
                 raise errors.HypervisorError(f"it does not run here (state: {state})")
@@ -453,11 +503,14 @@ class Source(_End):
                 parameters = {
                     "max-bandwidth": hvp[constants.HV_MIGRATION_BANDWIDTH] * 2**20,
                     "downtime-limit": hvp[constants.HV_MIGRATION_DOWNTIME],
+                    # It has to be there, though keys have no names of hosts.
+                    "tls-hostname": address,
                 }
                 qmp.Execute("migrate-set-parameters", parameters)
                 if not live:
                     qmp.Execute("stop")
-                qmp.Execute("migrate", {"uri": f"tcp:{endpoint}"})
+                qmp.GiveFile(_FD_NAME, stream.fileno())
+                qmp.Execute("migrate", {"uri": f"fd:{_FD_NAME}"})
             except BaseException:
                 self._Undo(qmp, state)
                 raise
@@ -511,14 +564,18 @@ class Source(_End):
                 self._LetRun(qmp, deadline)
 
     def _CancelWith(self, qmp: QmpClient, deadline: float) -> str:
-        asked = False
+        asked_at = None
         while True:
             status = str(qmp.Execute("query-migrate").get("status", "none"))
             if status in _OVER:
                 return status
-            if not asked:
+            now = self._rt.clock.monotonic()
+            if asked_at is None:
                 qmp.Execute("migrate_cancel")
-                asked = True
+                asked_at = now
+            elif status == "cancelling" and now - asked_at >= _CANCEL_GRACE:
+                # It waits for the other end, which must be ended, too; but it sends nothing more.
+                return status
             self._CheckTime(deadline, f"the migration can not be cancelled (status: {status})")
             self._Sleep()
 

@@ -7,8 +7,9 @@ first has gone. So sessions are short, and every wait has a limit.
 
 from __future__ import annotations
 
+import array
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Protocol
 
@@ -46,6 +47,10 @@ class Stream(Protocol):
     def settimeout(self, value: float | None, /) -> None: ...
 
     def sendall(self, data: bytes, /) -> None: ...
+
+    def sendmsg(
+        self, buffers: Sequence[bytes], ancillary: Sequence[tuple[int, int, bytes]], /
+    ) -> int: ...
 
     def recv(self, bufsize: int, /) -> bytes: ...
 
@@ -136,9 +141,16 @@ class QmpClient:
             self._stream = None
         self._buffer = b""
 
-    def Execute(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
+    def GiveFile(self, name: str, fd: int) -> None:
+        """Give QEMU an open file, which commands then know by that name."""
+        self.Execute("getfd", {"fdname": name}, fd)
+
+    def Execute(
+        self, command: str, arguments: Mapping[str, Any] | None = None, fd: int | None = None
+    ) -> Any:
         """Run a command.
 
+        @param fd: an open file that goes with it
         @return: its C{return} value
         @raise QmpCommandError: QEMU refuses the command
         @raise QmpError: no connection, or no answer in time
@@ -152,7 +164,13 @@ class QmpClient:
         deadline = self._Deadline()
         try:
             self._stream.settimeout(self._timeout)
-            self._stream.sendall(serializer.Dump(request).encode())
+            data = serializer.Dump(request).encode()
+            if fd is not None:
+                # It goes with the first byte.
+                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]).tobytes())
+                self._stream.sendmsg([data[:1]], [rights])
+                data = data[1:]
+            self._stream.sendall(data)
         except OSError as err:
             raise QmpError(f"Can't send the command {command} to QEMU: {err}") from err
 

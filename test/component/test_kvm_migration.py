@@ -168,14 +168,18 @@ class Lab:
             self.target.hv.FinalizeMigration(instance, "", False)
             self.source.hv.FinalizeMigrationSource(instance, False, live)
 
-    def AssertOnlyHere(self, line):
-        """It goes on at the source, and nothing is left on the target."""
-        assert (self.source.hv.ListInstances(), self.target.hv.ListInstances()) == ([NAME], [])
-        assert self.target.Files() == []
+    def AssertRuns(self, line):
+        """It goes on at the source."""
         assert self.source.State() == "running"
         line.WaitForCounts(len(line.Counts()) + 5)
         counts = line.Counts()
         assert counts == list(range(counts[0], counts[0] + len(counts)))
+
+    def AssertOnlyHere(self, line):
+        """It goes on at the source, and nothing is left on the target."""
+        assert (self.source.hv.ListInstances(), self.target.hv.ListInstances()) == ([NAME], [])
+        assert self.target.Files() == []
+        self.AssertRuns(line)
         assert not any(
             os.path.exists(path) for path in (self.source.paths.outgoing, self.source.paths.tls)
         )
@@ -313,6 +317,15 @@ class TestSuccess:
 class TestFailure:
     """TG1: after any failure the guest goes on at the source, and only there."""
 
+    @pytest.fixture
+    def impatient(self, monkeypatch):
+        """Whoever is silent is given up soon."""
+        monkeypatch.setattr(kvm_migration, "STALL_LIMIT", 2.0)
+        monkeypatch.setattr(kvm_migration, "SILENCE_LIMIT", 2.0)
+        monkeypatch.setattr(
+            hv_kvm.KVMHypervisor, "_Qmp", lambda _, paths: kvm_qmp.QmpClient(paths.qmp, 1.0)
+        )
+
     def _UnderWay(self, lab, bandwidth=1):
         """A migration that will not end soon: the guest changes memory too fast."""
         instance = lab.Instance(migration_bandwidth=bandwidth, migration_downtime=1)
@@ -375,10 +388,40 @@ class TestFailure:
         lab.GiveUp(instance, live)
         lab.AssertOnlyHere(line)
 
-    def test_target_hangs(self, lab, monkeypatch):
-        monkeypatch.setattr(kvm_migration, "STALL_LIMIT", 3.0)
-        monkeypatch.setattr(kvm_migration, "SILENCE_LIMIT", 3.0)
-        instance, line = self._UnderWay(lab)
+    def test_target_hangs_at_the_end(self, lab, impatient):
+        """All is sent and the guest stands still, but nobody says that it has arrived."""
+        instance = lab.Instance(migration_bandwidth=1)
+        line = lab.Start(instance)
+        line.WaitForCounts(3)
+        lab.source.hv.MigrateInstance(instance, lab.Accept(instance)[0], True)
+        lab.WaitUntilMoving(instance)
+        os.kill(lab.target.pid, signal.SIGSTOP)
+        status = lab.Wait(instance)
+        assert status.status == constants.MIGRATION_FAILED
+        lab.source.hv.AbortMigration(instance)
+        lab.GiveUp(instance)
+        lab.AssertOnlyHere(line)
+
+    @pytest.mark.parametrize("live", [True, False])
+    def test_target_never_answers(self, lab, impatient, live):
+        instance = lab.Instance()
+        line = lab.Start(instance)
+        endpoint, _ = lab.Accept(instance)
+        os.kill(lab.target.pid, signal.SIGSTOP)
+        lab.source.hv.MigrateInstance(instance, endpoint, live)
+        status = lab.Wait(instance)
+        assert status.status == constants.MIGRATION_FAILED
+        assert "status setup" in status.message
+        # If it shall run it runs, even now.
+        if live:
+            lab.AssertRuns(line)
+        lab.source.hv.AbortMigration(instance)
+        lab.AssertRuns(line)
+        lab.GiveUp(instance, live)
+        lab.AssertOnlyHere(line)
+
+    def test_target_hangs(self, lab, impatient):
+        instance, line = self._UnderWay(lab, bandwidth=16)
         os.kill(lab.target.pid, signal.SIGSTOP)
         status = lab.Wait(instance)
         assert status.status == constants.MIGRATION_FAILED
@@ -413,10 +456,10 @@ class TestFailure:
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             endpoint = f"127.0.0.1:{sock.getsockname()[1]}"
-            lab.source.hv.MigrateInstance(instance, endpoint, live)
-            status = lab.Wait(instance)
-        assert status.status == constants.MIGRATION_FAILED
-        assert "refused" in status.message
+            with pytest.raises(errors.HypervisorError, match=f"{endpoint}.*refused"):
+                lab.source.hv.MigrateInstance(instance, endpoint, live)
+        assert lab.source.hv.GetMigrationStatus(instance).status == constants.MIGRATION_FAILED
+        lab.AssertRuns(line)
         lab.GiveUp(instance, live)
         lab.AssertOnlyHere(line)
 
