@@ -87,12 +87,17 @@ class LUBackupExport(base.LogicalUnit):
         if instance.disks:
             lines += announce.OnNodes(primary, f"run the export script of the OS {instance.os}")
         lines += announce.OnNodes(target, f"write an export of {instance.name}")
-        others = text.NiceSort(set(self.cfg.GetOnlineNodeList()) - {self.op.target_node})
-        return lines + announce.OnNodes(others, "remove an older export, if there is one")
+        older = FindExports(self, instance.name, self._GetOtherNodes())
+        return lines + announce.OnNodes(older, f"remove the older export of {instance.name}")
+
+    def _GetOtherNodes(self) -> list[str]:
+        """Where older exports are looked for."""
+        nodes = set(self.acquired_locks[locking.LEVEL_NODE])
+        return text.NiceSort(nodes - {self.op.target_node})
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> tuple[bool, list[bool]]:
         instance = self._GetInstance()
-        others = set(self.acquired_locks[locking.LEVEL_NODE]) - {self.op.target_node}
+        others = self._GetOtherNodes()
         # That takes hours. Who exports this instance holds its lock: nobody else writes this.
         base.ReleaseLocks(
             self, locking.LEVEL_NODE, keep=[instance.primary_node, self.op.target_node]
@@ -125,7 +130,7 @@ class LUBackupExport(base.LogicalUnit):
         finished = self._Finish(instance, exported, feedback_fn)
         good = [snapshot is not None for snapshot in exported]
         if finished and all(good):
-            RemoveExports(self, instance.name, sorted(others))
+            RemoveExports(self, instance.name, others)
         elif finished:
             self.LogWarning("The export is not complete, so older ones are kept")
         return finished, good
@@ -238,27 +243,29 @@ def _FindVolumeGroup(disk: objects.Disk) -> str:
     return str(volume.logical_id[0])
 
 
+def FindExports(lu: base.LogicalUnit, name: str, nodes: Sequence[str]) -> list[str]:
+    """Those of the nodes that have an export of an instance; who can not tell is warned of."""
+    found = []
+    for node, result in lu.rpc.call_export_list(list(nodes)).items():
+        if result.fail_msg and not result.offline:
+            lu.LogWarning("Node %s can not list its exports: %s", node, result.fail_msg)
+        elif not result.fail_msg and name in result.payload:
+            found.append(node)
+    return found
+
+
 def RemoveExports(lu: base.LogicalUnit, name: str, nodes: Sequence[str]) -> list[str]:
     """Remove the exports of an instance from nodes, going on over failures, which are warned of.
 
     @return: the nodes that had one
     """
-    found = []
-    for node, result in lu.rpc.call_export_list(list(nodes)).items():
-        if result.offline:
-            continue
+    found = FindExports(lu, name, nodes)
+    for node in found:
+        result = lu.rpc.call_export_remove(node, name)
         if result.fail_msg:
-            lu.LogWarning("Node %s can not list its exports: %s", node, result.fail_msg)
-        elif name in result.payload:
-            found.append(node)
-            removal = lu.rpc.call_export_remove(node, name)
-            if removal.fail_msg:
-                lu.LogWarning(
-                    "The export of %s on node %s could not be removed: %s",
-                    name,
-                    node,
-                    removal.fail_msg,
-                )
+            lu.LogWarning(
+                "The export of %s on node %s could not be removed: %s", name, node, result.fail_msg
+            )
     return found
 
 
@@ -276,19 +283,14 @@ class LUBackupRemove(base.NoHooksLU):
             self.name, self.known = self.op.instance_name, False
 
     def DescribeChanges(self) -> list[announce.Change]:
-        results = self.rpc.call_export_list(text.NiceSort(self._GetNodes()))
-        having = [
-            node
-            for node, result in results.items()
-            if not result.fail_msg and self.name in result.payload
-        ]
-        return announce.OnNodes(having, f"remove the export of {self.name}")
+        found = FindExports(self, self.name, self._GetNodes())
+        return announce.OnNodes(found, f"remove the export of {self.name}")
 
     def _GetNodes(self) -> list[str]:
-        return sorted(self.acquired_locks[locking.LEVEL_NODE])
+        return text.NiceSort(self.acquired_locks[locking.LEVEL_NODE])
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
-        found = RemoveExports(self, self.name, text.NiceSort(self._GetNodes()))
+        found = RemoveExports(self, self.name, self._GetNodes())
         if not found and not self.known:
             feedback_fn(
                 f"There is no export of {self.name}. If you want to remove one of an instance that"

@@ -106,7 +106,8 @@ class TestImages:
     def test_there_and_back(self, place):
         Export()
         image = f"{DIRECTORY}.new/snap"
-        assert gzip.open(image).read() == CONTENT
+        with gzip.open(image) as fobj:
+            assert fobj.read() == CONTENT
         assert os.stat(image).st_mode & 0o777 == 0o600
         Import([image])
         assert (place / "disk0").read_bytes() == CONTENT

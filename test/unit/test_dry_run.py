@@ -386,6 +386,24 @@ CASES = {
     # The rest
     "diagnose": (opcodes.OpOsDiagnose(output_fields=["name"], names=[]), [], []),
     "exports": (opcodes.OpBackupQuery(nodes=[]), [], []),
+    "export": (
+        opcodes.OpBackupExport(instance_name=NAME, target_node=NODE3, shutdown=True),
+        [
+            Create(disk_template="diskless", disks=[], hypervisor="fake"),
+            lambda world: world.rpc.nodes[NODE1].exports.append(NAME),
+        ],
+        [
+            f"    on {NODE2}: shut it down while snapshots are taken",
+            f"    on {NODE2}: start it",
+            f"    on {NODE3}: write an export of {NAME}",
+            f"    on {NODE1}: remove the older export of {NAME}",
+        ],
+    ),
+    "remove-export": (
+        opcodes.OpBackupRemove(instance_name=NAME),
+        [Create(), lambda world: world.rpc.nodes[NODE3].exports.append(NAME)],
+        [f"    on {NODE3}: remove the export of {NAME}"],
+    ),
     "tags": (Tags(lambda tags, **kw: opcodes.OpTagsGet(**kw), "node", NODE2), [], []),
     "search-tags": (opcodes.OpTagsSearch(pattern="x"), [], []),
     "set-tags": (
