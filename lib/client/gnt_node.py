@@ -365,10 +365,13 @@ def _ReportMoves(results: Sequence[jobs.JobResult], opts: Any) -> int:
 
 
 def EvacuateNode(opts: Any, args: list[str]) -> int:
-    """Move all secondary instances away from nodes."""
-    if (opts.dst_node is None) == (opts.iallocator is None):
+    """Move all secondary instances away from nodes.
+
+    With neither a node nor an allocator, the cluster's default allocator chooses.
+    """
+    if opts.dst_node is not None and opts.iallocator is not None:
         raise errors.OpPrereqError(
-            "Exactly one of a new secondary node (-n) and an allocator (-I) must be given",
+            "Only one of a new secondary node (-n) and an allocator (-I) can be given",
             errors.ECODE_INVAL,
         )
     from .. import opcodes
@@ -477,7 +480,7 @@ COMMANDS: Final[dict[str, parser.Command]] = {
             options.FORCE_OPT, options.IALLOCATOR_OPT, options.NEW_SECONDARY_OPT,
             options.EARLY_RELEASE_OPT, options.PRIORITY_OPT,
         ),
-        "[-f] {-I <iallocator> | -n <dst>} <node>...",
+        "[-f] [-I <iallocator> | -n <dst>] <node>...",
         "Relocate the secondary instances from a node to other nodes (only for instances with"
         " drbd disk template)",
     ),

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from ganeti import constants, errors, hypervisor, pathutils, ssconf
-from ganeti.backend import hooks, iallocator, jobqueue, master, node, units, verify
+from ganeti.backend import hooks, jobqueue, master, node, units, verify
 from ganeti.runtime import fake
 from ganeti.utils import net, process
 
@@ -610,36 +610,6 @@ class TestHooks:
     def test_refused(self, base, hpath, phase):
         with pytest.raises(errors.RPCFail):
             self._Run(base, hpath=hpath, phase=phase)
-
-
-class TestIAllocator:
-    """Allocator scripts."""
-
-    def _Script(self, tmp_path, body):
-        path = tmp_path / "alloc"
-        path.write_text(f"#!/bin/sh\n{body}\n")
-        path.chmod(0o755)
-
-    def _Run(self, tmp_path, name="alloc"):
-        return iallocator.IAllocatorRunner(name, '{"in": 1}', [str(tmp_path / "no"), str(tmp_path)])
-
-    def test_run(self, tmp_path):
-        self._Script(tmp_path, f'echo "$@" > {tmp_path}/seen; cat "$1"; echo x >&2')
-        assert self._Run(tmp_path) == '{"in": 1}'
-        # The input is gone afterwards
-        assert not os.path.exists((tmp_path / "seen").read_text().strip())
-
-    def test_failure(self, tmp_path):
-        self._Script(tmp_path, f'echo "$1" > {tmp_path}/seen; echo bad luck; exit 2')
-        with pytest.raises(errors.RPCFail, match="exit code 2, output 'bad luck'"):
-            self._Run(tmp_path)
-        assert not os.path.exists((tmp_path / "seen").read_text().strip())
-
-    @pytest.mark.parametrize("name", ["missing", "../alloc", "a.b"])
-    def test_not_found(self, tmp_path, name):
-        self._Script(tmp_path, "")
-        with pytest.raises(errors.RPCFail, match="not found"):
-            self._Run(tmp_path, name)
 
 
 class TestStorageCalls:

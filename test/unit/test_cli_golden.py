@@ -794,11 +794,14 @@ class TestNode:
     def test_evacuate(self, shell):
         shell.cl.results["OP_NODE_EVAC_STRATEGY"] = []
         shell.Check(_NODES[f"gnt-node evacuate -n {_NODE} -f {_NODE}"][0])
-        for wrong in ("", "-I hail -n node2"):
-            out, err, code = shell.Run(f"gnt-node evacuate {wrong} node1")
-            assert (out, code) == ("", 1)
-            assert "wrong_input" in err
+        out, err, code = shell.Run("gnt-node evacuate -I hail -n node2 node1")
+        assert (out, code) == ("", 1)
+        assert "wrong_input" in err
         shell.Submitted()
+        # IA2: the cluster's own allocator
+        assert shell.Run("gnt-node evacuate node1")[2] == 0
+        (op,) = shell.Submitted()
+        assert (op["iallocator"], op["remote_node"]) == (None, None)
         shell.cl.results["OP_NODE_EVAC_STRATEGY"] = [["i1", "node3"], ["i2", "node4"]]
         out, _, code = shell.Run("gnt-node evacuate -I hail --early-release -f node1")
         assert code == 0

@@ -151,7 +151,7 @@ class TestReading:
         assert world.client.GetNodes() == ["n"]
         assert world.client.GetJobs() == [10, 2]
         assert world.client.GetVersion() == 2
-        assert world.client.GetFeatures() == ["instance-create-reqv1"]
+        assert world.client.GetFeatures() == ["instance-create-reqv1", "node-evac-res1"]
         assert world.client.GetClusterTags() == ["a"]
         assert [job["id"] for job in world.client.GetJobs(bulk=True)] == ["2", "10"]
         assert world.client.GetGroups() == ["default"]

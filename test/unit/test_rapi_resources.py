@@ -139,6 +139,12 @@ JOBS = [
         None,
         {"OP_ID": "OP_NODE_EVACUATE", **N_NAME, "iallocator": "hail", "early_release": True},
     ),
+    (  # Clients of later versions that have seen the feature node-evac-res1
+        "POST",
+        f"{N_URI}/evacuate",
+        {"remote_node": "node3", "mode": "secondary-only"},
+        {"OP_ID": "OP_NODE_EVACUATE", **N_NAME, "remote_node": "node3"},
+    ),
     ("POST", f"{N_URI}/migrate", None, {"OP_ID": "OP_NODE_MIGRATE", **N_NAME, "live": True}),
     (
         "POST",
