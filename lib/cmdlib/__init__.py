@@ -35,6 +35,8 @@ MODULES: Final = (
     "instance_modify",
     "instance_disks",
     "instance_query",
+    "instance_failover",
+    "instance_migration",
 )
 
 

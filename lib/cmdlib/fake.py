@@ -17,11 +17,11 @@ from ..iallocator import fake as iallocator_fake
 from ..jqueue import fake as jqueue_fake
 from ..runtime import fake as runtime_fake
 from ..utils import io, text
-from . import fakedisks
+from . import fakedisks, fakemigration
 
 
 @dataclass
-class FakeNode(fakedisks.DiskStore):
+class FakeNode(fakedisks.DiskStore, fakemigration.MigrationStore):
     """What a node has beside its disks.
 
     @ivar running: instance -> its memory in MiB
@@ -53,7 +53,7 @@ class FakeNode(fakedisks.DiskStore):
     checksums: dict[str, str | None] = field(default_factory=dict)
 
 
-class FakeNodes(fakedisks.FakeDisks, jqueue_fake.FakeRpc):
+class FakeNodes(fakedisks.FakeDisks, fakemigration.FakeMigrations, jqueue_fake.FakeRpc):
     """All nodes of a cluster; see the module.
 
     @ivar nodes: name -> its state
