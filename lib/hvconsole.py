@@ -25,6 +25,10 @@ _CONSOLE_HELPER: Final = os.path.join(
 )
 
 
+#: The better one of the shells of a chroot.
+_CHROOT_SHELL: Final = "test -x /bin/bash && exec /bin/bash -l; exec /bin/sh -l"
+
+
 def KvmSerialSocket(instance_name: str) -> str:
     """UNIX socket of the serial console of a KVM instance, on its own node."""
     return f"{pathutils.RUN_GANETI_DIR}/kvm-hypervisor/ctrl/{instance_name}.serial"
@@ -55,7 +59,10 @@ def _XenHvmConsole(instance: objects.Instance, hvparams: Mapping[str, Any]) -> s
 
 def _ChrootConsole(instance: objects.Instance, hvparams: Mapping[str, Any]) -> str:
     root = f"{pathutils.RUN_GANETI_DIR}/chroot-hypervisor/{instance.name}"
-    return text.ShellQuoteArgs(["chroot", _OnNode(root, instance.primary_node)])
+    # By itself chroot would run the shell of the node's user, which the instance may not have.
+    return text.ShellQuoteArgs(
+        ["chroot", _OnNode(root, instance.primary_node), "/bin/sh", "-c", _CHROOT_SHELL]
+    )
 
 
 def _KvmConsole(instance: objects.Instance, hvparams: Mapping[str, Any]) -> str:

@@ -80,8 +80,8 @@ class BaseHypervisor:
         self._rt = rt
 
     @classmethod
-    def _NotImplemented(cls, operation: str) -> NoReturn:
-        raise errors.HypervisorError(f"Hypervisor {cls.KIND}: {operation} is not implemented yet")
+    def _NotPossible(cls, operation: str) -> NoReturn:
+        raise errors.HypervisorError(f"Hypervisor {cls.KIND}: {operation} is not possible")
 
     # Life of an instance
 
@@ -89,7 +89,7 @@ class BaseHypervisor:
         self, instance: objects.Instance, block_devices: Sequence[BlockDevice]
     ) -> None:
         """Start an instance with filled parameters; its disks are there."""
-        self._NotImplemented("starting an instance")
+        self._NotPossible("starting an instance")
 
     def StopInstance(
         self,
@@ -104,29 +104,29 @@ class BaseHypervisor:
         @param retry: this is not the first attempt
         @param name: stop the instance of this name, of which nothing else is known
         """
-        self._NotImplemented("stopping an instance")
+        self._NotPossible("stopping an instance")
 
     def CleanupInstance(self, instance_name: str) -> None:
         """Remove what is left on the node of an instance that has ended."""
-        self._NotImplemented("cleaning up after an instance")
+        self._NotPossible("cleaning up after an instance")
 
     def RebootInstance(self, instance: objects.Instance) -> None:
         """Restart a running instance with the parameters that it was started with."""
-        self._NotImplemented("rebooting an instance")
+        self._NotPossible("rebooting an instance")
 
     # What runs here
 
     def ListInstances(self) -> list[str]:
         """Names of the running instances."""
-        self._NotImplemented("listing instances")
+        self._NotPossible("listing instances")
 
     def GetInstanceInfo(self, instance_name: str) -> InstanceInfo | None:
         """Facts about a running instance; None if it does not run."""
-        self._NotImplemented("asking about an instance")
+        self._NotPossible("asking about an instance")
 
     def GetAllInstancesInfo(self) -> list[InstanceInfo]:
         """Facts about all running instances."""
-        self._NotImplemented("asking about instances")
+        self._NotPossible("asking about instances")
 
     def GetNodeInfo(self) -> linux.NodeInfo:
         """Memory (MiB) and processors of the node; keys as in L{linux.GetNodeInfo}."""
@@ -134,7 +134,7 @@ class BaseHypervisor:
 
     def Verify(self) -> str | None:
         """None if the hypervisor can be used, else what is wrong."""
-        return f"hypervisor {self.KIND} is not implemented yet"
+        self._NotPossible("checking the hypervisor")
 
     # Migration, in this order:
     #   source  MigrationInfo
@@ -147,7 +147,7 @@ class BaseHypervisor:
 
     def MigrationInfo(self, instance: objects.Instance) -> str:
         """Text that the target node needs to accept the instance."""
-        self._NotImplemented("preparing a migration")
+        self._NotPossible("preparing a migration")
 
     def AcceptInstance(self, instance: objects.Instance, info: str, target: str) -> str | None:
         """Prepare this node to receive an instance, which does not count as running meanwhile.
@@ -156,7 +156,7 @@ class BaseHypervisor:
         @param target: address of this node on which to wait
         @return: what L{MigrateInstance} must get as its target; None: the address alone will do
         """
-        self._NotImplemented("accepting a migrating instance")
+        self._NotPossible("accepting a migrating instance")
 
     def FinalizeMigration(self, instance: objects.Instance, info: str, success: bool) -> None:
         """The migration to this node is over: keep the instance, or clean up after a failure.
@@ -165,7 +165,7 @@ class BaseHypervisor:
         @raise errors.HypervisorError: it does not run; or, after a failure, it is not certain that
           it does not run (it has arrived all the same): then it must not go on at the source
         """
-        self._NotImplemented("ending a migration")
+        self._NotPossible("ending a migration")
 
     def MigrateInstance(self, instance: objects.Instance, target: str, live: bool) -> None:
         """Start to move a running instance to another node.
@@ -173,21 +173,21 @@ class BaseHypervisor:
         @param target: what L{AcceptInstance} returned there, or only the node's address
         @param live: let the guest run meanwhile; else it is stopped first
         """
-        self._NotImplemented("migrating an instance")
+        self._NotPossible("migrating an instance")
 
     def GetMigrationStatus(self, instance: objects.Instance) -> MigrationStatus:
         """How far the migration away from here is.
 
         Does not raise because of what may have befallen the instance; that is C{failed}.
         """
-        self._NotImplemented("asking about a migration")
+        self._NotPossible("asking about a migration")
 
     def AbortMigration(self, instance: objects.Instance) -> None:
         """Cancel the migration away from here; the guest goes on running here.
 
         One that is completed stays so: ask L{GetMigrationStatus} afterwards.
         """
-        self._NotImplemented("cancelling a migration")
+        self._NotPossible("cancelling a migration")
 
     def FinalizeMigrationSource(
         self, instance: objects.Instance, success: bool, live: bool
@@ -198,7 +198,7 @@ class BaseHypervisor:
           does no longer exist on the target)
         @param live: as for L{MigrateInstance}
         """
-        self._NotImplemented("ending a migration")
+        self._NotPossible("ending a migration")
 
     # Class methods: no access to a node needed, but for ValidateParameters and PowercycleNode
 
