@@ -443,9 +443,15 @@ class FakeNodes(fakedisks.FakeDisks, fakemigration.FakeMigrations, jqueue_fake.F
 class _Recorder(mcpu.OpExecCbBase):
     def __init__(self) -> None:
         self.log: list[str] = []
+        self.submitted: list[list[opcodes.OpCode]] = []
 
     def Feedback(self, *args: Any) -> None:
         self.log.append(str(args[-1]))
+
+    def SubmitManyJobs(self, jobs: list[list[opcodes.OpCode]]) -> list[Any]:
+        first = len(self.submitted)
+        self.submitted += jobs
+        return [[True, str(first + number)] for number in range(len(jobs))]
 
 
 class World:
@@ -453,7 +459,8 @@ class World:
 
     @ivar master: context of the master daemon
     @ivar rpc: the nodes
-    @ivar log: messages of the opcodes that were run
+    @ivar log: messages of the opcode that was run last
+    @ivar submitted: jobs that it wants to be run, which are not
     """
 
     def __init__(self, nodes: int = 3, rt: runtime.Runtime | None = None) -> None:
@@ -466,6 +473,7 @@ class World:
         self.rpc.offline = self._IsOffline
         self.rpc.now = self.runtime.clock.time
         self.log: list[str] = []
+        self.submitted: list[list[opcodes.OpCode]] = []
         self._jobs = 0
 
     def _IsOffline(self, name: str) -> bool:
@@ -507,7 +515,7 @@ class World:
         try:
             return mcpu.Processor(self.master, str(self._jobs)).ExecOpCode(op, recorder)
         finally:
-            self.log = recorder.log
+            self.log, self.submitted = recorder.log, recorder.submitted
 
 
 def NewCreate(name: str, primary: str, **values: Any) -> opcodes.OpInstanceCreate:

@@ -129,10 +129,10 @@ class LUNodeEvacuate(base.LogicalUnit):
 
     def DescribeChanges(self) -> list[announce.Change]:
         where = self.op.remote_node or f"where the allocator {self.script} says"
+        # Nothing that this unit does itself: its jobs have dry runs of their own.
         return [
-            announce.OfInstance(
-                instance.name,
-                f"a job moves its secondary from {self.op.node_name} to {where}",
+            announce.Change(
+                f"a job moves the secondary of {instance.name} from {self.op.node_name} to {where}"
             )
             for instance in self.instances
         ]

@@ -77,7 +77,6 @@ class LUTestAllocator(base.NoHooksLU):
         self.question = iallocator.IAllocator(self.cfg, self.rpc, op.mode, **self._GetRequest())
         for node, problem in sorted(self.question.unusable.items()):
             self.LogWarning("Node %s is shown as offline to allocators: %s", node, problem)
-        self.dry_run_result = self.question.in_text
 
     def _GetRequest(self) -> dict[str, Any]:
         op = self.op

@@ -19,6 +19,10 @@ def Create(**values):
     return fake.NewCreate(NAME, NODE2, **values)
 
 
+def Mirrored():
+    return Create(disk_template="drbd", snode=NODE1)
+
+
 def Stop():
     return opcodes.OpInstanceShutdown(instance_name=NAME)
 
@@ -426,10 +430,29 @@ CASES = {
         [],
         ["    the master daemon: sleep for 0.5 seconds", f"    on {NODE2}: sleep for 0.5 seconds"],
     ),
+    # Allocators only choose.
+    "allocator": (
+        opcodes.OpTestAllocator(
+            direction="out",
+            allocator="simple",
+            mode="relocate",
+            name="inst1",
+        ),
+        [Mirrored()],
+        ["  would change: nothing: it only looks"],
+    ),
+    "evac-strategy": (
+        opcodes.OpNodeEvacStrategy(nodes=[NODE1], iallocator="simple"),
+        [Mirrored()],
+        ["  would change: nothing: it only looks"],
+    ),
+    "evacuate": (
+        opcodes.OpNodeEvacuate(node_name=NODE1, remote_node=NODE3),
+        [Mirrored()],
+        [f"    a job moves the secondary of {NAME} from {NODE1} to {NODE3}"],
+    ),
 }
 
-#: Opcodes whose checks always refuse.
-REFUSED = {"OP_TEST_ALLOCATOR"}
 
 #: Calls that may be made in a dry run; hooks of the pre phase do run.
 LOOKS = {call.name for call in rpc_defs.CALLS.values() if call.read_only} | {"hooks_runner"}
@@ -517,7 +540,7 @@ class TestAllUnits:
         )
 
     def test_has_a_case(self):
-        tested = {op.OP_ID for op, _, _ in CASES.values()} | REFUSED
+        tested = {op.OP_ID for op, _, _ in CASES.values()}
         assert tested == {op_class.OP_ID for op_class in cmdlib.LOGICAL_UNITS}
 
 

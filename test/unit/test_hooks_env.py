@@ -186,6 +186,14 @@ ROWS = {
             "DRAINED": "True",
         },
     ),
+    "evacuate": Row(
+        opcodes.OpNodeEvacuate(node_name="node3", remote_node="node2"),
+        "node-evacuate",
+        "NODE",
+        [MASTER, PRIMARY],
+        [MASTER, PRIMARY],
+        {"NODE_NAME": "node3.example.com", "NEW_SECONDARY": PRIMARY},
+    ),
     "create": Row(
         Create(),
         "instance-add",
