@@ -44,7 +44,7 @@ def NewWorld(*before):
 
 
 def Create(**values):
-    return fake.NewCreate(NAME, **{"primary": NODE2, **values, "hvparams": {"kernel_path": ""}})
+    return fake.NewCreate(NAME, **{"primary": NODE2, "hvparams": {"kernel_path": ""}, **values})
 
 
 def Import(**values):
