@@ -48,6 +48,8 @@ from .kvm_qmp import QmpClient, QmpCommandError, QmpError
 PORTS: Final = 64
 #: Seconds without a byte sent, or without an answer of QEMU, after which it has failed.
 STALL_LIMIT: Final = 60.0
+#: The same while the guest already stands still.
+SWITCH_LIMIT: Final = 15.0
 SILENCE_LIMIT: Final = 30.0
 #: It does not converge if, after that many seconds, so many times what the first pass over the
 #: memory took has been sent again (at least: that many bytes).
@@ -78,7 +80,9 @@ _TLS_CHROOT_DIR: Final = "/tls"
 _OVER: Final = frozenset(["none", "completed", "failed", "cancelled"])
 #: Of the state of a QEMU to which the guest comes, before it runs there. Paused is one that was
 #: stopped for its migration.
-_NOT_YET: Final = frozenset(["inmigrate", "prelaunch", "paused", "finish-migrate"])
+_NOT_YET: Final = frozenset(["inmigrate", "prelaunch", "paused"])
+#: The guest stands still while the last of it is sent.
+_SWITCHING: Final = "finish-migrate"
 #: The guest has been sent away completely.
 _GONE: Final = "postmigrate"
 
@@ -277,9 +281,12 @@ def _MiB(value: int | None) -> str:
 
 
 def Judge(
-    answer: Mapping[str, Any], note: Outgoing, now: float
+    answer: Mapping[str, Any], note: Outgoing, now: float, state: str = "running"
 ) -> tuple[MigrationStatus, Outgoing]:
-    """What QEMU's answer to C{query-migrate} means, and what to remember for the next time."""
+    """What QEMU's answer to C{query-migrate} means, and what to remember for the next time.
+
+    @param state: what it says that the machine does
+    """
     status = str(answer.get("status", "none"))
     ram = answer.get("ram") or {}
     transferred, total = _Number(ram.get("transferred")), _Number(ram.get("total"))
@@ -308,7 +315,7 @@ def Judge(
         return _Say(constants.MIGRATION_FAILED, "no migration was started")
     # All else, also what a later QEMU may call it, is on the way, as long as it moves.
     standstill = now - note.moved_at
-    if standstill >= STALL_LIMIT:
+    if standstill >= (SWITCH_LIMIT if state == _SWITCHING else STALL_LIMIT):
         return _Say(
             constants.MIGRATION_FAILED,
             f"nothing was sent to {note.target} for {standstill:.0f} seconds (status {status},"
@@ -489,7 +496,7 @@ class Source(_End):
         place = KeyPlace.Of(self._paths, pid)
         with contextlib.closing(self._dial(address, port)) as stream, self._connect() as qmp:
             state = _State(qmp)
-            if state in ("inmigrate", _GONE, "finish-migrate"):
+            if state in ("inmigrate", _GONE, _SWITCHING):
                 raise errors.HypervisorError(f"it does not run here (state: {state})")
             if str(qmp.Execute("query-migrate").get("status", "none")) not in _OVER:
                 raise errors.HypervisorError("another migration is under way")
@@ -511,11 +518,15 @@ class Source(_End):
                     qmp.Execute("stop")
                 qmp.GiveFile(_FD_NAME, stream.fileno())
                 qmp.Execute("migrate", {"uri": f"fd:{_FD_NAME}"})
-            except BaseException:
-                self._Undo(qmp, state)
+            except BaseException as err:
+                self._Undo(qmp, state, isinstance(err, QmpCommandError))
                 raise
 
-    def _Undo(self, qmp: QmpClient, state: str) -> None:
+    def _Undo(self, qmp: QmpClient, state: str, is_certain: bool) -> None:
+        """Let the guest go on after a start that failed.
+
+        @param is_certain: QEMU has answered all that it was told
+        """
         RemoveKey(self._paths)
         try:
             if state == "running" and _State(qmp) == "paused":
@@ -524,7 +535,8 @@ class Source(_End):
             # The file stays: whoever ends the migration tries again.
             logging.error("Instance %s may stand still: %s", self._paths.name, err)
         else:
-            self._rt.files.remove(self._paths.outgoing)
+            if is_certain:
+                self._rt.files.remove(self._paths.outgoing)
 
     def Status(self, is_alive: bool) -> MigrationStatus:
         """How far it is.
@@ -544,10 +556,11 @@ class Source(_End):
         try:
             with self._connect() as qmp:
                 answer = qmp.Execute("query-migrate")
+                state = _State(qmp)
         except QmpError as err:
             status, known = JudgeSilence(str(err), known, now)
         else:
-            status, known = Judge(answer, known, now)
+            status, known = Judge(answer, known, now, state)
         if note is not None and self.IsLeaving():
             self._Remember(known)
         return status
@@ -589,7 +602,7 @@ class Source(_End):
             state = _State(qmp)
             if state == _GONE or (state == "paused" and note is not None and not note.was_paused):
                 qmp.Execute("cont")
-            elif state != "finish-migrate":
+            elif state != _SWITCHING:
                 return
             self._CheckTime(deadline, f"the guest does not go on (state: {state})")
             self._Sleep()

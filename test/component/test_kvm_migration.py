@@ -321,6 +321,7 @@ class TestFailure:
     def impatient(self, monkeypatch):
         """Whoever is silent is given up soon."""
         monkeypatch.setattr(kvm_migration, "STALL_LIMIT", 2.0)
+        monkeypatch.setattr(kvm_migration, "SWITCH_LIMIT", 1.0)
         monkeypatch.setattr(kvm_migration, "SILENCE_LIMIT", 2.0)
         monkeypatch.setattr(
             hv_kvm.KVMHypervisor, "_Qmp", lambda _, paths: kvm_qmp.QmpClient(paths.qmp, 1.0)

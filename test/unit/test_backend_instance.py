@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from ganeti import constants, errors, hypervisor, objects, pathutils, ssconf
-from ganeti.backend import blockdev, instance
+from ganeti import constants, errors, hypervisor, objects, pathutils, rpc_defs, ssconf
+from ganeti.backend import blockdev, dispatch, instance
+from ganeti.hypervisor import hv_base
 from ganeti.runtime import fake
 
 BASE = "/srv/ganeti/file-storage"
@@ -28,6 +29,7 @@ class _Hypervisor:
         self.start_error = None
         self.list_error = None
         self.cleanup_error = None
+        self.migration_error = None
         self.soft = 0
 
     def ListInstances(self):
@@ -74,6 +76,28 @@ class _Hypervisor:
 
     def MigrateInstance(self, inst, target, live):
         raise errors.HypervisorError("no way")
+
+    def AcceptInstance(self, inst, info, target):
+        self.calls.append(("accept", info, target))
+        if self.migration_error:
+            raise errors.HypervisorError(self.migration_error)
+        return target + ":8103"
+
+    def FinalizeMigration(self, inst, info, success):
+        self.calls.append(("finalize", success))
+        if self.migration_error:
+            raise errors.HypervisorError(self.migration_error)
+
+    def FinalizeMigrationSource(self, inst, success, live):
+        self.calls.append(("finalize source", success, live))
+        if self.migration_error:
+            raise errors.HypervisorError(self.migration_error)
+
+    def AbortMigration(self, inst):
+        self.calls.append(("abort",))
+
+    def GetMigrationStatus(self, inst):
+        return hv_base.MigrationStatus("active", 5, 10, 1.5, "on the way")
 
 
 def _Info(name, memory=128, vcpus=1):
@@ -308,6 +332,86 @@ class TestLooking:
     def test_migration_refused(self, hyper):
         with pytest.raises(errors.RPCFail, match="Can't migrate instance inst1: no way"):
             instance.MigrateInstance(_Instance(), "192.0.2.9", True)
+
+
+class TestMigration:
+    """TG1: the disks' links are where the guest is; what the hypervisor refuses is said."""
+
+    def test_accept_makes_links_and_tells_the_port(self, hyper):
+        inst = _Instance()
+        _CreateDisks(inst)
+        assert instance.AcceptInstance(inst, "info", "192.0.2.9") == "192.0.2.9:8103"
+        assert hyper.calls == [("accept", "info", "192.0.2.9")]
+        assert _Links() == ["inst1:0", "inst1:1"]
+
+    def test_disk_is_not_there(self, hyper):
+        with pytest.raises(errors.RPCFail, match="Can't accept instance inst1: block device"):
+            instance.AcceptInstance(_Instance(), "info", "192.0.2.9")
+        assert hyper.calls == []
+
+    @pytest.mark.parametrize("success", [True, False])
+    @pytest.mark.parametrize("where", ["target", "source"])
+    def test_links_stay_where_it_runs(self, hyper, success, where):
+        inst = _Instance()
+        _CreateDisks(inst)
+        instance.StartInstance(inst)
+        for _ in range(2):
+            if where == "target":
+                instance.FinalizeMigration(inst, "info", success)
+            else:
+                instance.FinalizeMigrationSource(inst, success, True)
+        stays = success == (where == "target")
+        assert _Links() == (["inst1:0", "inst1:1"] if stays else [])
+
+    def test_links_stay_if_it_may_run(self, hyper):
+        inst = _Instance()
+        _CreateDisks(inst)
+        instance.StartInstance(inst)
+        hyper.migration_error = "has arrived"
+        with pytest.raises(errors.RPCFail, match="migration of inst1: has arrived"):
+            instance.FinalizeMigration(inst, "info", False)
+        with pytest.raises(errors.RPCFail, match="on the node it left: has arrived"):
+            instance.FinalizeMigrationSource(inst, True, True)
+        assert _Links() == ["inst1:0", "inst1:1"]
+
+    def test_over_the_wire(self, hyper):
+        """The calls as the master makes them, with their answers as it checks them."""
+        inst = _Instance().ToDict()
+        for name, args, expected in (
+            (
+                "instance_get_migration_status",
+                [inst],
+                {
+                    "status": "active",
+                    "transferred_ram": 5,
+                    "total_ram": 10,
+                    "downtime": 1.5,
+                    "message": "on the way",
+                },
+            ),
+            ("instance_abort_migration", [inst], None),
+            ("instance_finalize_migration_src", [inst, False, True], None),
+        ):
+            success, payload = dispatch.Answer(name, rpc_defs.EncodeArgs(name, args))
+            assert (success, payload) == (True, expected)
+            assert rpc_defs.CALLS[name].result.Problem(payload) is None
+        assert hyper.calls == [("abort",), ("finalize source", False, True)]
+
+    @pytest.mark.parametrize(
+        ("name", "args"),
+        [
+            ("instance_get_migration_status", ["inst1"]),
+            ("instance_abort_migration", [{"name": "../x"}]),
+            ("instance_finalize_migration_src", [{"name": "inst1"}, "yes", True]),
+            ("instance_finalize_migration_src", [{"name": "inst1"}, True, None]),
+            ("instance_migrate", [{"name": "inst1"}, "[::1]:x", True]),
+        ],
+    )
+    def test_wrong_arguments(self, hyper, name, args):
+        success, text = dispatch.Answer(name, args)
+        assert not success
+        assert name in text
+        assert hyper.calls == []
 
 
 class TestFakeHypervisor:
