@@ -225,7 +225,8 @@ def _ChooseWith(lu: Unit, question: IAllocator, script: str) -> list[Any]:
     result = question.result or []
     wanted = question.required_nodes
     if wanted is None:
-        lu.LogInfo("Moves chosen via iallocator %s: %d", script, len(result))
+        if result:
+            lu.LogInfo("Moves chosen via iallocator %s: %d", script, len(result))
         return result
     if len(result) != wanted:
         raise errors.OpPrereqError(

@@ -44,9 +44,6 @@ _STANDARD_SPEC: Final = {
 }
 _NO_RATIO: Final = 1000.0
 
-#: What C{hail} takes for the name of a hypervisor; any other one is an error there.
-_HYPERVISORS_OF_LATER: Final = frozenset({"kvm", "xen-pvm", "xen-hvm", "chroot", "lxc", "fake"})
-
 #: Answer of a node -> key of the document.
 _MEMORY_KEYS: Final = {
     "memory_total": "total_memory",
@@ -320,8 +317,3 @@ def BuildEvacuateOfLater(
         "instances": list(instances),
     }
     return {**document, "nodes": nodes, "request": request}
-
-
-def HasOnlyKnownHypervisors(enabled: Iterable[str]) -> bool:
-    """Does C{hail} know all these hypervisors?"""
-    return _HYPERVISORS_OF_LATER.issuperset(enabled)
