@@ -292,6 +292,8 @@ def FailoverInstance(opts: Any, args: list[str]) -> int:
         instance_name=name,
         ignore_consistency=opts.ignore_consistency,
         shutdown_timeout=opts.shutdown_timeout,
+        target_node=opts.node,
+        iallocator=opts.iallocator,
     )
     jobs.SubmitOrSend(op, opts, cl)
     return constants.EXIT_SUCCESS
@@ -316,7 +318,13 @@ def MigrateInstance(opts: Any, args: list[str]) -> int:
         )
     if not _Ask(opts, cl, name, question):
         return constants.EXIT_FAILURE
-    op = opcodes.OpInstanceMigrate(instance_name=name, live=opts.live, cleanup=opts.cleanup)
+    op = opcodes.OpInstanceMigrate(
+        instance_name=name,
+        live=opts.live,
+        cleanup=opts.cleanup,
+        target_node=opts.node,
+        iallocator=opts.iallocator,
+    )
     jobs.SubmitOrSend(op, opts, cl)
     return constants.EXIT_SUCCESS
 
@@ -338,7 +346,10 @@ def MoveInstance(opts: Any, args: list[str]) -> int:
     if not _Ask(opts, cl, name, question):
         return constants.EXIT_FAILURE
     op = opcodes.OpInstanceMove(
-        instance_name=name, target_node=opts.node, shutdown_timeout=opts.shutdown_timeout
+        instance_name=name,
+        target_node=opts.node,
+        shutdown_timeout=opts.shutdown_timeout,
+        ignore_consistency=opts.ignore_consistency,
     )
     jobs.SubmitOrSend(op, opts, cl)
     return constants.EXIT_SUCCESS
@@ -681,18 +692,28 @@ COMMANDS: Final[Mapping[str, parser.Command]] = {
             options.FORCE_OPT,
             options.IGNORE_CONSIST_OPT,
             options.SHUTDOWN_TIMEOUT_OPT,
+            options.MOVE_TARGET_OPT,
+            options.IALLOCATOR_OPT,
             *options.JOB_OPTS,
         ),
-        "[-f] <instance>",
+        "[-f] [-n <target> | -I <iallocator>] <instance>",
         "Stops the instance and starts it on the backup node, using the remote mirror (only for"
-        " instances of type drbd)",
+        " instances of type drbd), or on any node (sharedfile)",
     ),
     "migrate": parser.Command(
         MigrateInstance,
         _ONE,
-        (options.FORCE_OPT, options.NONLIVE_OPT, _CLEANUP_OPT, *options.JOB_OPTS),
-        "[-f] <instance>",
-        "Migrate instance to its secondary node (only for instances of type drbd)",
+        (
+            options.FORCE_OPT,
+            options.NONLIVE_OPT,
+            _CLEANUP_OPT,
+            options.MOVE_TARGET_OPT,
+            options.IALLOCATOR_OPT,
+            *options.JOB_OPTS,
+        ),
+        "[-f] [-n <target> | -I <iallocator>] <instance>",
+        "Migrate instance to its secondary node (only for instances of type drbd), or to any node"
+        " (sharedfile)",
     ),
     "move": parser.Command(
         MoveInstance,
@@ -701,6 +722,7 @@ COMMANDS: Final[Mapping[str, parser.Command]] = {
             options.FORCE_OPT,
             options.SINGLE_NODE_OPT,
             options.SHUTDOWN_TIMEOUT_OPT,
+            options.IGNORE_CONSIST_OPT,
             *options.JOB_OPTS,
         ),
         "[-f] -n <newnode> <instance>",

@@ -7,11 +7,7 @@ from typing import Any, Final
 
 from .. import constants, errors, pathutils
 from ..utils import text
-from . import console, jobs, main, options, output, parser, tags
-
-#: Exit code if the user does not want to go on with failover, migrate or powercycle; evacuate has
-#: one of its own.
-_REFUSED: Final = constants.EXIT_USAGE
+from . import console, jobs, main, node_moves, options, output, parser, tags
 
 LIST_DEFAULT_FIELDS: Final = (
     "name", "dtotal", "dfree", "mtotal", "mnode", "mfree", "pinst_cnt", "sinst_cnt",
@@ -328,7 +324,7 @@ def PowercycleNode(opts: Any, args: list[str]) -> int:
     if not (opts.confirm or opts.dry_run) and not console.Confirm(
         f"Are you sure you want to hard powercycle node {node}?"
     ):
-        return _REFUSED
+        return node_moves.REFUSED
     from .. import opcodes
 
     result = jobs.SubmitOrSend(opcodes.OpNodePowercycle(node_name=node, force=opts.force), opts)
@@ -338,30 +334,6 @@ def PowercycleNode(opts: Any, args: list[str]) -> int:
 
 
 # Moving instances away
-
-
-def _QuoteNames(names: Sequence[str]) -> str:
-    return text.CommaJoin(f"'{name}'" for name in text.NiceSort(names))
-
-
-def _PrimaryInstances(cl: Any, node: str) -> tuple[str, list[str]]:
-    """Full name of a node and its primary instances."""
-    name, instances = cl.QueryNodes([node], ["name", "pinst_list"], False)[0]
-    return name, text.NiceSort(instances)
-
-
-def _ReportMoves(results: Sequence[jobs.JobResult], opts: Any) -> int:
-    bad = sum(not result.success for result in results)
-    if opts.dry_run:
-        console.ToStdout(f"{len(results) - bad} of {len(results)} instance(s) could be moved.")
-    elif bad:
-        console.ToStdout(
-            "There were errors during the failover:\n"
-            f"{bad} error(s) out of {len(results)} instance(s)."
-        )
-    else:
-        console.ToStdout(f"All {len(results)} instance(s) failed over successfully.")
-    return jobs.GetExitCode(results)
 
 
 def EvacuateNode(opts: Any, args: list[str]) -> int:
@@ -387,7 +359,7 @@ def EvacuateNode(opts: Any, args: list[str]) -> int:
         console.ToStderr(f"No secondary instances on node(s) {text.CommaJoin(args)}, exiting.")
         return constants.EXIT_SUCCESS
     if not (opts.force or opts.dry_run) and not console.Confirm(
-        f"Relocate instance(s) {_QuoteNames([row[0] for row in moves])} from node(s)"
+        f"Relocate instance(s) {node_moves.QuoteNames([row[0] for row in moves])} from node(s)"
         f" {text.CommaJoin(args)}?"
     ):
         return constants.EXIT_CONFIRMATION
@@ -405,48 +377,7 @@ def EvacuateNode(opts: Any, args: list[str]) -> int:
                 early_release=opts.early_release,
             ),
         )
-    return _ReportMoves(executor.GetResults(), opts)
-
-
-def FailoverNode(opts: Any, args: list[str]) -> int:
-    """Fail over all primary instances of a node."""
-    cl = jobs.GetClient()
-    node, instances = _PrimaryInstances(cl, args[0])
-    if not instances:
-        console.ToStderr(f"No primary instances on node {node}, exiting.")
-        return constants.EXIT_SUCCESS
-    if not (opts.force or opts.dry_run) and not console.Confirm(
-        f"Fail over instance(s) {_QuoteNames(instances)}?"
-    ):
-        return _REFUSED
-    from .. import opcodes
-
-    executor = jobs.JobExecutor(cl, opts=opts)
-    for name in instances:
-        executor.QueueJob(
-            name,
-            opcodes.OpInstanceFailover(
-                instance_name=name, ignore_consistency=opts.ignore_consistency
-            ),
-        )
-    return _ReportMoves(executor.GetResults(), opts)
-
-
-def MigrateNode(opts: Any, args: list[str]) -> int:
-    """Migrate all primary instances of a node."""
-    cl = jobs.GetClient()
-    node, instances = _PrimaryInstances(cl, args[0])
-    if not instances:
-        console.ToStdout(f"No primary instances on node {node}, exiting.")
-        return constants.EXIT_SUCCESS
-    if not (opts.force or opts.dry_run) and not console.Confirm(
-        f"Migrate instance(s) {_QuoteNames(instances)}?"
-    ):
-        return _REFUSED
-    from .. import opcodes
-
-    jobs.SubmitOrSend(opcodes.OpNodeMigrate(node_name=node, live=opts.live), opts, cl)
-    return constants.EXIT_SUCCESS
+    return node_moves.ReportMoves(executor.GetResults(), opts)
 
 
 # The table
@@ -485,16 +416,24 @@ COMMANDS: Final[dict[str, parser.Command]] = {
         " drbd disk template)",
     ),
     "failover": parser.Command(
-        FailoverNode, parser.ARGS_ONE_NODE,
-        (options.FORCE_OPT, options.IGNORE_CONSIST_OPT, options.PRIORITY_OPT),
-        "[-f] <node>", "Stops the primary instances on a node and start them on their secondary"
-        " node (only for instances with drbd disk template)",
+        node_moves.FailoverNode, parser.ARGS_ONE_NODE,
+        (
+            options.FORCE_OPT, options.IGNORE_CONSIST_OPT, options.SHUTDOWN_TIMEOUT_OPT,
+            options.MOVE_TARGET_OPT, options.IALLOCATOR_OPT, options.PRIORITY_OPT,
+        ),
+        "[-f] [-n <target> | -I <iallocator>] <node>",
+        "Stops the primary instances on a node and starts them on their secondary node (only for"
+        " instances with drbd disk template), or on any node (sharedfile)",
     ),
     "migrate": parser.Command(
-        MigrateNode, parser.ARGS_ONE_NODE,
-        (options.FORCE_OPT, options.NONLIVE_OPT, *options.JOB_OPTS),
-        "[-f] <node>", "Migrate all the primary instance on a node away from it (only for"
-        " instances of type drbd)",
+        node_moves.MigrateNode, parser.ARGS_ONE_NODE,
+        (
+            options.FORCE_OPT, options.NONLIVE_OPT, options.MOVE_TARGET_OPT,
+            options.IALLOCATOR_OPT, *options.JOB_OPTS,
+        ),
+        "[-f] [-n <target> | -I <iallocator>] <node>",
+        "Migrate all the primary instances on a node away from it (only for instances of type drbd"
+        " or sharedfile)",
     ),
     "info": parser.Command(
         ShowNodeInfo, parser.ARGS_MANY_NODES, (), "[<node_name>...]",

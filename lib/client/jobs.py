@@ -290,6 +290,15 @@ class JobExecutor:
         SetGenericOpcodeOpts(ops, self.opts)
         self._queue.append((name, ops))
 
+    def AddJob(self, name: str, ok: bool, value: Any) -> None:
+        """Follow a job that somebody else has submitted; then none can be queued.
+
+        @param ok: was it taken?
+        @param value: its id, or why it was not
+        """
+        self._queue.append((name, ()))
+        self._submitted = [*(self._submitted or []), (ok, value)]
+
     def SubmitPending(self) -> None:
         """Submit what is queued."""
         if self._submitted is None:

@@ -149,6 +149,10 @@ NODE_LIST_OPT: Final = Repeated(
 SINGLE_NODE_OPT: Final = Opt(
     "-n", "--node", default=None, metavar="NODE", complete=COMPLETE_NODE, help="Target node"
 )
+MOVE_TARGET_OPT: Final = Opt(
+    "-n", "--target-node", dest="node", default=None, metavar="NODE", complete=COMPLETE_NODE,
+    help="Where instances go whose disks are the same on all nodes",
+)  # fmt: skip
 NODE_PLACEMENT_OPT: Final = Opt(
     "-n", "--node", default=None, metavar="PNODE[:SNODE]", complete=COMPLETE_NODES,
     help="Primary and, for a mirrored instance, secondary node",

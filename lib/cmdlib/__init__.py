@@ -37,6 +37,7 @@ MODULES: Final = (
     "instance_query",
     "instance_failover",
     "instance_migration",
+    "node_migrate",
 )
 
 

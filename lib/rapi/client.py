@@ -821,14 +821,20 @@ class GanetiRapiClient:
         dry_run: bool = False,
         mode: str | None = None,
         reason: str | None = None,
+        iallocator: str | None = None,
+        target_node: str | None = None,
     ) -> Any:
-        """Migrate all primaries of a node to their secondaries.
+        """Migrate all primaries of a node away: those with mirrors to their secondaries.
 
         @param live: keep them running meanwhile
         @param mode: C{live} or C{non-live}, instead
+        @param iallocator: chooses where those go that can go to any node
+        @param target_node: where they go, instead
         """
         query: Query = [("live", bool(live))] if mode is None else [("mode", mode)]
-        return self._Job(HTTP_POST, self._Node(node, "/migrate"), query, None, dry_run, reason)
+        choice = {"iallocator": iallocator, "target_node": target_node}
+        body = {key: value for key, value in choice.items() if value is not None} or None
+        return self._Job(HTTP_POST, self._Node(node, "/migrate"), query, body, dry_run, reason)
 
     def GetNodeRole(self, node: str, reason: str | None = None) -> str:
         """Role of a node, C{NODE_ROLE_*}."""

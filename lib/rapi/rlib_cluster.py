@@ -9,7 +9,7 @@ from .. import constants, opcodes
 from . import baserlib, later, tags
 
 #: What this server can do beyond the first version of the API; clients ask before they send.
-FEATURES: Final = ["instance-create-reqv1", "node-evac-res1"]
+FEATURES: Final = ["instance-create-reqv1", "node-evac-res1", "node-migrate-reqv1"]
 
 #: What lies below C{/2}.
 _TOPLEVEL: Final = ("features", "info", "instances", "jobs", "nodes", "os", "tags")

@@ -244,7 +244,7 @@ class R_2_instances_name_migrate(_InstanceResource):  # noqa: N801
     """C{/2/instances/[instance]/migrate}"""
 
     def PUT(self) -> Any:
-        """Move a running instance to its secondary node; job id."""
+        """Move a running instance to its secondary node, or to another one; job id."""
         return self.SubmitOp(opcodes.OpInstanceMigrate, live=True, cleanup=False)
 
 
@@ -252,7 +252,7 @@ class R_2_instances_name_failover(_InstanceResource):  # noqa: N801
     """C{/2/instances/[instance]/failover}"""
 
     def PUT(self) -> Any:
-        """Stop an instance and start it on its secondary node; job id."""
+        """Stop an instance and start it on its secondary, or another node; job id."""
         return self.SubmitOp(opcodes.OpInstanceFailover, ignore_consistency=False)
 
 

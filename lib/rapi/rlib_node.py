@@ -153,8 +153,13 @@ class R_2_nodes_name_migrate(_NodeResource):  # noqa: N801
     """C{/2/nodes/[node]/migrate}"""
 
     def POST(self) -> Any:
-        """Migrate all primaries away; job id."""
-        args = (Arg("live", baserlib.ParseFlag), Arg("mode", baserlib.ParseText))
+        """Migrate all primaries away; job id. The job's result names a job for each of them."""
+        args = (
+            Arg("live", baserlib.ParseFlag),
+            Arg("mode", baserlib.ParseText),
+            Arg("target_node", baserlib.ParseText),
+            Arg("iallocator", baserlib.ParseText),
+        )
         fixed = {"node_name": self.node}
         op = self.MakeOp(opcodes.OpNodeMigrate, fixed, args, defaults={"live": True})
         return self.SubmitJob(op)

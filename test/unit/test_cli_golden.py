@@ -791,6 +791,22 @@ class TestNode:
         assert code == 0
         assert shell.Submitted()[-1]["ignore_consistency"] is True
 
+    def test_migrate(self, shell):
+        """One job an instance: each is followed."""
+        shell.cl.results["OP_NODE_MIGRATE"] = {"jobs": []}
+        out, err, code = shell.Run("gnt-node migrate -f -I hail --non-live node1")
+        assert (err, code) == ("", 0)
+        assert out.splitlines()[-1] == "All 0 instance(s) migrated successfully."
+        (op,) = shell.Submitted()
+        assert (op["live"], op["iallocator"], op["target_node"]) == (False, "hail", None)
+        shell.cl.results["OP_NODE_MIGRATE"] = {"jobs": [[False, "the queue is full"]]}
+        out, err, code = shell.Run("gnt-node migrate -f node1")
+        assert (err, code) == ("Failed to submit job for instance 1: the queue is full\n", 1)
+        assert out.splitlines()[-1] == "1 error(s) out of 1 instance(s)."
+        out, err, code = shell.Run("gnt-node migrate -f -I hail -n node2 node1")
+        assert (out, code) == ("", 1)
+        assert "wrong_input" in err
+
     def test_evacuate(self, shell):
         shell.cl.results["OP_NODE_EVAC_STRATEGY"] = []
         shell.Check(_NODES[f"gnt-node evacuate -n {_NODE} -f {_NODE}"][0])

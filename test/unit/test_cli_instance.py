@@ -126,6 +126,8 @@ def _With(op_id, **params):
 
 
 #: Command line -> its opcode.
+_NO_CHOICE = {"target_node": None, "iallocator": None}
+
 SINGLE = [
     (
         ["remove", "-f", "--ignore-failures", "--shutdown-timeout=3", INST],
@@ -138,16 +140,33 @@ SINGLE = [
     (["rename", INST, "new"], _With("OP_INSTANCE_RENAME", new_name="new", ignore_ip=False)),
     (
         ["failover", "-f", "--ignore-consistency", INST],
-        _With("OP_INSTANCE_FAILOVER", ignore_consistency=True, shutdown_timeout=120),
+        _With("OP_INSTANCE_FAILOVER", ignore_consistency=True, shutdown_timeout=120, **_NO_CHOICE),
     ),
-    (["migrate", "-f", INST], _With("OP_INSTANCE_MIGRATE", live=True, cleanup=False)),
+    (
+        ["failover", "-f", "-n", NODE2, INST],
+        _With(
+            "OP_INSTANCE_FAILOVER",
+            ignore_consistency=False,
+            shutdown_timeout=120,
+            target_node=NODE2,
+            iallocator=None,
+        ),
+    ),
+    (
+        ["migrate", "-f", INST],
+        _With("OP_INSTANCE_MIGRATE", live=True, cleanup=False, **_NO_CHOICE),
+    ),
     (
         ["migrate", "-f", "--non-live", "--cleanup", INST],
-        _With("OP_INSTANCE_MIGRATE", live=False, cleanup=True),
+        _With("OP_INSTANCE_MIGRATE", live=False, cleanup=True, **_NO_CHOICE),
     ),
     (
-        ["move", "-f", "-n", NODE2, INST],
-        _With("OP_INSTANCE_MOVE", target_node=NODE2, shutdown_timeout=120),
+        ["migrate", "-f", "-I", "hail", INST],
+        _With("OP_INSTANCE_MIGRATE", live=True, cleanup=False, target_node=None, iallocator="hail"),
+    ),
+    (
+        ["move", "-f", "-n", NODE2, "--ignore-consistency", INST],
+        _With("OP_INSTANCE_MOVE", target_node=NODE2, shutdown_timeout=120, ignore_consistency=True),
     ),
     (
         ["activate-disks", "--ignore-size", INST],

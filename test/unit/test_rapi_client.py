@@ -96,6 +96,8 @@ JOBS = [
     ("MigrateNode", (NODE,), {}, "OP_NODE_MIGRATE", {"live": True}),
     ("MigrateNode", (NODE, False), {}, "OP_NODE_MIGRATE", {"live": False}),
     ("MigrateNode", (NODE,), {"mode": "non-live"}, "OP_NODE_MIGRATE", {"live": False}),
+    ("MigrateNode", (NODE,), {"target_node": "n3"}, "OP_NODE_MIGRATE", {"target_node": "n3"}),
+    ("MigrateNode", (NODE,), {"iallocator": "hail"}, "OP_NODE_MIGRATE", {"iallocator": "hail"}),
     ("SetNodeRole", (NODE, "offline", True), {}, "OP_NODE_SET_PARAMS", {"offline": True}),
     ("PowercycleNode", (NODE,), {}, "OP_NODE_POWERCYCLE", {"force": False}),
     ("ModifyNode", (NODE,), {"drained": True}, "OP_NODE_SET_PARAMS", {"drained": True}),
@@ -151,7 +153,11 @@ class TestReading:
         assert world.client.GetNodes() == ["n"]
         assert world.client.GetJobs() == [10, 2]
         assert world.client.GetVersion() == 2
-        assert world.client.GetFeatures() == ["instance-create-reqv1", "node-evac-res1"]
+        assert world.client.GetFeatures() == [
+            "instance-create-reqv1",
+            "node-evac-res1",
+            "node-migrate-reqv1",
+        ]
         assert world.client.GetClusterTags() == ["a"]
         assert [job["id"] for job in world.client.GetJobs(bulk=True)] == ["2", "10"]
         assert world.client.GetGroups() == ["default"]

@@ -156,6 +156,10 @@ def test_dialogue(exchange, dispatcher, master):
         if answer.status == exchange.status:
             assert value["explain"] == exchange.answer["explain"]
         return
+    if exchange.target == "/2/features":
+        # There are more by now.
+        assert value[: len(exchange.answer)] == exchange.answer
+        return
     assert _Comparable(value) == _Comparable(exchange.answer)
     if value == exchange.answer:
         assert answer.body.decode("ascii") == exchange.text

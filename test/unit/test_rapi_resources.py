@@ -164,6 +164,18 @@ JOBS = [
         {"mode": "live"},
         {"OP_ID": "OP_NODE_MIGRATE", **N_NAME, "live": True},
     ),
+    (  # Clients of later versions that have seen the feature node-migrate-reqv1
+        "POST",
+        f"{N_URI}/migrate",
+        {"mode": "non-live", "target_node": "node3"},
+        {"OP_ID": "OP_NODE_MIGRATE", **N_NAME, "live": False, "target_node": "node3"},
+    ),
+    (
+        "POST",
+        f"{N_URI}/migrate?iallocator=hail",
+        None,
+        {"OP_ID": "OP_NODE_MIGRATE", **N_NAME, "live": True, "iallocator": "hail"},
+    ),
     (
         "GET",
         f"{N_URI}/storage?storage_type=lvm-pv&output_fields=name,size",
