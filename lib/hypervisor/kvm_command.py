@@ -123,8 +123,10 @@ def BuildMachine(
         *("-chardev", f"socket,id=qmp,path={EscapeValue(paths.qmp)},server=on,wait=off"),
         *("-mon", "chardev=qmp,mode=control"),
         *_Serial(paths, hvp),
-        # As a daemon QEMU has no standard error: without these, its last words are lost.
-        *("-d", "guest_errors"),
+        # A daemon has no standard error, so that QEMU's last words would be lost; with some log
+        # switched on they go there. This one never says anything: what a guest could make QEMU
+        # say as often as it likes would fill the node's disk.
+        *("-d", "page"),
         *("-D", paths.log),
     ]
 

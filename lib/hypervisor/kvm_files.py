@@ -17,6 +17,7 @@ chroot-quarantine  chroots that turned out not to be empty
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from .. import errors, hvconsole, pathutils
 
 ROOT_DIR: Final = pathutils.RUN_GANETI_DIR + "/kvm-hypervisor"
 LOG_DIR: Final = pathutils.LOG_DIR + "/kvm"
+#: What the protocol of VNC takes of a password.
+_VNC_PASSWORD_BYTES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,12 @@ def ReadPassword(path: str) -> str:
     if len(lines) != 1:
         raise errors.HypervisorError(
             f"The VNC password file {path} must have one line, it has {len(lines)}"
+        )
+    if len(lines[0].encode()) > _VNC_PASSWORD_BYTES:
+        logging.warning(
+            "Only the first %d characters of the VNC password in %s count",
+            _VNC_PASSWORD_BYTES,
+            path,
         )
     return lines[0]
 

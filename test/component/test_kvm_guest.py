@@ -70,6 +70,8 @@ class TestLifeOfAGuest:
             lab.hv.StopInstance(None, name=instance.name)
         lab.hv.StopInstance(None, force=True, name=instance.name)
         assert lab.hv.ListInstances() == []
+        # QEMU's last words are kept, though it has no standard error.
+        assert "terminating on signal 15" in Path(kvm_files.Paths(instance.name).log).read_text()
 
     def test_console_command(self, lab):
         """BASE3: the console's command works without socat."""
@@ -137,6 +139,36 @@ class TestHardware:
         }
         lab.Start(lab.Instance("inst1.example.com", disks=2, **hvparams))
         assert lab.hv.ListInstances() == ["inst1.example.com"]
+
+    @pytest.mark.parametrize("value", [False, True])
+    def test_switches(self, lab, value, monkeypatch):
+        """What QEMU says that it has, with each of them and without."""
+        monkeypatch.setenv("TZ", "LOCAL-5")
+        instance = lab.Instance(
+            "inst1.example.com",
+            nics=1,
+            kernel_path="",
+            acpi=value,
+            serial_console=value,
+            use_localtime=value,
+            usb_mouse="tablet" if value else "mouse",
+            use_chroot=value,
+            # Its boot code is loaded before the process is locked in.
+            boot_order="network",
+        )
+        lab.hv.StartInstance(instance, [(instance.disks[0], instance.disks[0].physical_id[1])])
+        paths = kvm_files.Paths(instance.name)
+        assert os.path.exists(paths.serial) is value
+        with kvm_qmp.QmpClient(paths.qmp) as qmp:
+            assert qmp.Execute("query-status")["status"] == "running"
+            acpi = qmp.Execute("qom-get", {"path": "/machine", "property": "acpi"})
+            assert acpi == ("on" if value else "off")
+            pointer = "USB Tablet" if value else "USB Mouse"
+            assert pointer in qmp.ExecuteHmp("info usb")
+            clock = qmp.Execute("qom-get", {"path": "/machine", "property": "rtc-time"})
+        shown = (clock["tm_hour"] - time.gmtime().tm_hour) % 24
+        # One more if an hour has just begun.
+        assert shown in ((5, 4) if value else (0, 23))
 
     def test_refusal_leaves_nothing(self, lab):
         instance = lab.Instance("inst1.example.com", initrd_path="/no/such/initrd")

@@ -196,6 +196,14 @@ class TestStart:
             node.Start(node.Instance(vnc_password_file=str(path)))
         assert node.runs == []
 
+    @pytest.mark.parametrize(("password", "warned"), [("12345678", False), ("123456789", True)])
+    def test_password_that_is_cut(self, node, password, warned, caplog):
+        path = node.tmp_path / "password"
+        path.write_text(password)
+        node.Start(node.Instance(vnc_password_file=str(path)))
+        assert ("first 8 characters" in caplog.text) is warned
+        assert password not in caplog.text
+
     def test_password_file_without_vnc_is_not_needed(self, node):
         node.Start(node.Instance(vnc_password_file="/no/file", vnc_bind_address=""))
         assert node.qmp == [("cont",)]

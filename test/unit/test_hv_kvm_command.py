@@ -91,7 +91,7 @@ class TestMachine:
             "-chardev",
             "socket,id=serial0,path=/R/ctrl/inst1.example.com.serial,server=on,wait=off",
             *("-serial", "chardev:serial0"),
-            *("-d", "guest_errors"),
+            *("-d", "page"),
             *("-D", "/L/inst1.example.com.log"),
         ]
 
