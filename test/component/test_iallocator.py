@@ -313,6 +313,16 @@ class TestHailOnVolumes:
         (found,) = iallocator.Choose(unit, "hail", "relocate", name="i1.example.com")
         assert found in ("node3.example.com", "node4.example.com")
 
+    def test_relocate_on_shared_storage(self, unit):
+        cluster = unit.cfg.GetClusterInfo()
+        cluster.shared_file_storage_dir = "/srv/shared"
+        unit.cfg.Update(cluster, None)
+        unit.world.Run(
+            fake.NewCreate("i4.example.com", "node4.example.com", disk_template="sharedfile")
+        )
+        (found,) = iallocator.Choose(unit, "hail", "relocate", name="i4.example.com")
+        assert found != "node4.example.com"
+
     def test_evacuate(self, unit):
         leaving = ["node1.example.com", "node2.example.com"]
         moves = dict(iallocator.Choose(unit, "hail", "multi-evacuate", evac_nodes=leaving))
