@@ -79,7 +79,7 @@ def ListenCommand(address: str, port: int, cert_file: str) -> list[str]:
 
 def Transport(address: str, port: int, cert_file: str, pid_file: str) -> str:
     """Shell command that C{xl} is to send a guest through."""
-    connect = f"OPENSSL:{address}:{port},commonname=,{_Tls(cert_file)}"
+    connect = f"OPENSSL:{address}:{port},commonname=,no-sni=1,{_Tls(cert_file)}"
     command = text.ShellQuoteArgs([pathutils.SOCAT_PATH, "STDIO", connect])
     return f"echo $$ >{text.ShellQuote(pid_file)}; exec {command}"
 

@@ -34,17 +34,21 @@ class Result:
 
 
 class Cluster:
-    """A virtual cluster in a directory."""
+    """A virtual cluster in a directory.
 
-    def __init__(self, directory):
+    @ivar prefix: words before each command, such as those of nsenter
+    """
+
+    def __init__(self, directory, prefix=()):
         self.directory = directory
+        self.prefix = tuple(prefix)
         self._env = None
 
     def Vcluster(self, command, *args, timeout=120):
         """Run a command of tools/vcluster on this cluster."""
         return Result(
             subprocess.run(
-                [VCLUSTER, command, "--dir", self.directory, *args],
+                [*self.prefix, VCLUSTER, command, "--dir", self.directory, *args],
                 env=CleanEnvironment(),
                 capture_output=True,
                 text=True,
@@ -68,7 +72,12 @@ class Cluster:
         """Run a command as on the master."""
         return Result(
             subprocess.run(
-                argv, env=self.env, capture_output=True, text=True, timeout=timeout, input=stdin
+                [*self.prefix, *argv],
+                env=self.env,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                input=stdin,
             )
         )
 

@@ -68,6 +68,9 @@ GOOD = [
     (PVM, {"initrd_path": "/boot/initrd"}),
     (PVM, {"migration_port": 1}),
     (PVM, {"migration_port": 65534}),
+    (PVM, {"use_bootloader": True, "bootloader_path": "/usr/bin/pygrub"}),
+    (PVM, {"bootloader_args": "-q", "kernel_args": ""}),
+    (PVM, {"blockdev_prefix": "xvd"}),
     (HVM, {"boot_order": "acdn"}),
     (HVM, {"boot_order": "n"}),
     (HVM, {"vnc_bind_address": ""}),
@@ -96,6 +99,18 @@ BAD = [
     (PVM, {"migration_port": "8002"}, "migration_port"),
     (PVM, {"migration_port": True}, "migration_port"),
     (PVM, {"acpi": True}, "acpi"),
+    (PVM, {"use_bootloader": True}, "bootloader_path"),
+    (PVM, {"bootloader_path": "pygrub"}, "bootloader_path"),
+    (PVM, {"initrd_path": "initrd"}, "initrd_path"),
+    (PVM, {"blockdev_prefix": ""}, "blockdev_prefix"),
+    (PVM, {"blockdev_prefix": "hd"}, "xvd"),
+    (HVM, {"cdrom_image_path": "cd.iso"}, "cdrom_image_path"),
+    (HVM, {"kernel_path": ""}, "kernel_path"),
+    (HVM, {"nic_type": ""}, "nic_type"),
+    (HVM, {"disk_type": ""}, "disk_type"),
+    (HVM, {"device_model": ""}, "device_model"),
+    (HVM, {"migration_port": 0}, "migration_port"),
+    (HVM, {"use_bootloader": True}, "use_bootloader"),
     (HVM, {"boot_order": ""}, "boot_order"),
     (HVM, {"boot_order": "cdx"}, "acdn"),
     (HVM, {"nic_type": "e1000"}, "rtl8139"),
@@ -119,6 +134,8 @@ BAD = [
     (KVM, {"kvm_flag": "maybe"}, "enabled"),
     (CHROOT, {"init_script": "start"}, "init_script"),
     (CHROOT, {"init_script": ""}, "init_script"),
+    (CHROOT, {"init_script": "/a/../b"}, "init_script"),
+    (CHROOT, {"kernel_path": "/k"}, "kernel_path"),
     (FAKE, {"acpi": True}, "acpi"),
 ]
 
@@ -193,6 +210,30 @@ class TestValidation:
         with pytest.raises(errors.HypervisorError, match=named):
             hvparams.ValidateParameters(KVM, Filled(KVM, **changes), SystemWith(["/boot/k"]))
 
+    @pytest.mark.parametrize(
+        ("kind", "optional", "files"),
+        [
+            (PVM, {"initrd_path": "/i", "bootloader_path": "/b"}, ["kernel_path"]),
+            (
+                HVM,
+                {"cdrom_image_path": "/cd"},
+                ["kernel_path", "device_model", "vnc_password_file"],
+            ),
+        ],
+    )
+    def test_files_of_xen(self, kind, optional, files):
+        """Each file that is named must be there, and no other one."""
+        params = Filled(kind, **optional)
+        there = {params[name] for name in [*files, *optional]}
+        hvparams.ValidateParameters(kind, params, SystemWith(there))
+        for name in [*files, *optional]:
+            with pytest.raises(errors.HypervisorError, match=f"'{name}'.*no such file"):
+                hvparams.ValidateParameters(kind, params, SystemWith(there - {params[name]}))
+        for name in optional:
+            hvparams.ValidateParameters(
+                kind, {**params, name: ""}, SystemWith(there - {params[name]})
+            )
+
     def test_empty_optional_files_are_not_looked_for(self):
         hvparams.ValidateParameters(KVM, Filled(KVM, kernel_path=""), SystemWith())
 
@@ -234,6 +275,18 @@ class TestAncillaryFiles:
     def test_without_instances(self):
         assert pathutils.VNC_PASSWORD_FILE in hvparams.GetAncillaryFiles(HVM)
         assert hvparams.GetAncillaryFiles(FAKE) == []
+
+    def test_xen(self):
+        """The file of xl, and what old clusters had for xm."""
+        for kind in (PVM, HVM):
+            files = set(hvparams.GetAncillaryFiles(kind))
+            assert files >= {
+                "/etc/xen/xl.conf",
+                "/etc/xen/xend-config.sxp",
+                "/etc/xen/scripts/vif-bridge",
+            }
+            assert (pathutils.VNC_PASSWORD_FILE in files) == (kind == HVM)
+        assert hvparams.GetAncillaryFiles(CHROOT) == []
 
     def test_every_hypervisor_has_an_entry(self):
         assert set(hvparams.ANCILLARY_FILES) == constants.HYPER_TYPES
