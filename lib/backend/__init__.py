@@ -11,6 +11,7 @@ from .backup import (
     SnapshotExport,
 )
 from .base import RPCFail
+from .blockcopy import BlockdevExport
 from .blockdev import (
     BlockdevAddchildren,
     BlockdevAssemble,
@@ -86,6 +87,7 @@ __all__ = [
     "BlockdevAssemble",
     "BlockdevClose",
     "BlockdevCreate",
+    "BlockdevExport",
     "BlockdevFind",
     "BlockdevGetmirrorstatus",
     "BlockdevGetsize",

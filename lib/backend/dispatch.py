@@ -14,6 +14,7 @@ from .. import errors, objects, pathutils, rpc_defs
 from ..objects.base import ToPlain
 from . import (
     backup,
+    blockcopy,
     blockdev,
     files,
     filestorage,
@@ -98,6 +99,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "blockdev_getsize": blockdev.BlockdevGetsize,
     "blockdev_grow": blockdev.BlockdevGrow,
     "blockdev_snapshot": blockdev.BlockdevSnapshot,
+    "blockdev_export": blockcopy.BlockdevExport,
     # Storage
     "vg_list": volumes.ListVolumeGroups,
     "lv_list": volumes.GetVolumeList,

@@ -37,6 +37,7 @@ MODULES: Final = (
     "instance_query",
     "instance_failover",
     "instance_migration",
+    "instance_move",
     "node_migrate",
 )
 
