@@ -2,7 +2,7 @@
 
 import pytest
 
-from ganeti import constants, objects
+from ganeti import constants, errors, objects
 from ganeti.cmdlib import disk_ops, fake
 from ganeti.config import fake as config_fake
 
@@ -113,3 +113,107 @@ class TestConsistency:
         )
         assert disk_ops.CheckDiskConsistency(lu, disk, NODE3, False)
         assert not disk_ops.CheckDiskConsistency(lu, disk, NODE2, True)
+
+
+def NewInstance(disks):
+    return objects.Instance(
+        name=NAME, primary_node=NODE2, disk_template=constants.DT_DRBD8, disks=disks, nics=[]
+    )
+
+
+class TestConnection:
+    """The sides of a mirror see each other before one becomes primary, or have had time for it."""
+
+    def Assemble(self, lu, before):
+        disk = NewDrbd()
+        Put(lu, disk)
+        instance = NewInstance([disk])
+        disk_ops.ShutdownDisks(lu, instance)
+        lu.rpc.before_call = before
+        lu.rpc.calls.clear()
+        start = lu.context.runtime.clock.monotonic()
+        ok, info = disk_ops.AssembleDisks(lu, instance)
+        return ok, info, lu.context.runtime.clock.monotonic() - start
+
+    def Alone(self, lu, looks):
+        """For the first looks, the primary has no peer."""
+
+        def Before(call, node):
+            if call == "blockdev_getmirrorstatus":
+                looks[0] -= 1
+                StateOf(lu, NODE2, NewDrbd()).degraded = looks[0] >= 0
+
+        return Before
+
+    def test_connected(self, lu):
+        ok, info, seconds = self.Assemble(lu, lambda *_: None)
+        assert (ok, info, seconds) == (True, [(NODE2, "disk/0", "/dev/drbd0")], 0)
+        order = [call for call, _ in lu.rpc.calls]
+        assert order == ["blockdev_assemble"] * 2 + [
+            "blockdev_getmirrorstatus",
+            "blockdev_assemble",
+        ]
+
+    def test_a_little_later(self, lu):
+        ok, _, seconds = self.Assemble(lu, self.Alone(lu, [4]))
+        assert ok
+        assert seconds == 2.0
+
+    def test_never(self, lu):
+        ok, _, seconds = self.Assemble(lu, self.Alone(lu, [1000]))
+        assert ok
+        assert 10 <= seconds < 11
+        assert any("disk/0" in line for line in lu.log)
+
+    def test_synchronising(self, lu):
+        def Before(call, node):
+            state = StateOf(lu, NODE2, NewDrbd())
+            state.degraded, state.sync_percent = True, 1.0
+
+        assert self.Assemble(lu, Before)[2] == 0
+
+    def test_dead_peer(self, lu):
+        """Nobody waits for a side that could not even be prepared."""
+        lu.rpc.Cut(NODE3)
+        disk = NewDrbd()
+        for node in (NODE2, NODE3):
+            lu.cfg.SetDiskID(disk, node)
+            lu.rpc.nodes[node].Put(disk)
+        ok, info = disk_ops.AssembleDisks(lu, NewInstance([disk]), ignore_secondaries=True)
+        assert ok
+        assert info[0][2] == "/dev/drbd0"
+        assert "blockdev_getmirrorstatus" not in [call for call, _ in lu.rpc.calls]
+
+    def test_primary_can_not_tell(self, lu):
+        lu.rpc.Fail("blockdev_getmirrorstatus")
+        assert self.Assemble(lu, lambda *_: None)[0::2] == (True, 0)
+
+
+class TestSync:
+    def test_transient_degradation(self, lu):
+        """A mirror that is degraded for a moment is not given up."""
+        disk = NewDrbd()
+        Put(lu, disk)
+        looks = []
+
+        def Before(call, node):
+            looks.append(call)
+            StateOf(lu, NODE2, disk).degraded = len(looks) < 8
+
+        lu.rpc.before_call = Before
+        assert disk_ops.WaitForSync(lu, NewInstance([disk]))
+        assert len(looks) == 8
+
+    def test_degraded(self, lu):
+        disk = NewDrbd()
+        Put(lu, disk)
+        StateOf(lu, NODE2, disk).degraded = True
+        assert not disk_ops.WaitForSync(lu, NewInstance([disk]))
+
+    def test_silent_primary(self, lu):
+        disk = NewDrbd()
+        Put(lu, disk)
+        lu.rpc.Cut(NODE2)
+        with pytest.raises(errors.RemoteError):
+            disk_ops.WaitForSync(lu, NewInstance([disk]))
+        assert len([line for line in lu.log if "timed out" in line]) == 10
