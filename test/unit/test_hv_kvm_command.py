@@ -16,13 +16,18 @@ from ganeti.runtime import fake
 
 QEMU_DATA = Path(__file__).parents[1] / "data/qemu"
 
-#: What the help of QEMU 9.1 says.
-RUN_WITH_HELP = """-sandbox on[,obsolete=allow|deny]
+#: What the help of QEMU 10.0 says.
+RUN_WITH_HELP = """-sandbox on[,obsolete=allow|deny][,elevateprivileges=allow|deny|children]
+          [,spawn=allow|deny][,resourcecontrol=allow|deny]
+                Enable seccomp mode 2 system call filter (default 'off').
 -run-with [async-teardown=on|off][,chroot=dir][user=username|uid:gid]
                 Set miscellaneous QEMU process lifecycle options:
+                async-teardown=on enables asynchronous teardown (Linux only)
                 chroot=dir chroot to dir just before starting the VM
                 user=username switch to the specified user before starting the VM
--readconfig <file>
+                user=uid:gid ditto, but use specified user-ID and group-ID instead
+-msg [timestamp[=on|off]][,guest-name=[on|off]]
+                control error message format
 """
 
 DEFAULTS = constants.HVC_DEFAULTS[constants.HT_KVM]
