@@ -245,8 +245,8 @@ def BuildBatchOp(name: str, given: Any) -> opcodes.OpInstanceCreate:
         if given.get(field) is None:
             raise _SpecError(name, f'Required field "{field}" is missing.')
     spec: dict[str, Any] = {**_SPEC_DEFAULTS, **given}
-    if spec["primary_node"] is None and spec["iallocator"] is None:
-        raise _SpecError(name, "neither 'primary_node' nor 'iallocator' is given")
+    if spec["primary_node"] is not None and spec["iallocator"] is not None:
+        raise _SpecError(name, "only one of 'primary_node' and 'iallocator' can be given")
     if (
         spec["primary_node"] is not None
         and spec["template"] in constants.DTS_NET_MIRROR

@@ -181,7 +181,7 @@ FORCE_VARIANT_OPT: Final = Flag(
 )
 DISK_TEMPLATE_OPT: Final = Opt(
     "-t", "--disk-template", default=None, choices=list(sorted(constants.DISK_TEMPLATES)),
-    metavar="TEMPLATE", help="Disk template (diskless, file, plain or drbd)",
+    metavar="TEMPLATE", help="Disk template (diskless, file, sharedfile, plain or drbd)",
 )  # fmt: skip
 DISK_OPT: Final = Repeated(
     "--disk", dest="disks", type=TYPE_IDENTKEYVAL, metavar="N:KEY=VALUE,...",

@@ -31,6 +31,8 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 }
 
 _REQUIRED_1: Final = ("mode", "name", "disk_template", "disks", "nics")
+#: The rest is in the export.
+_REQUIRED_IMPORT: Final = ("mode", "name")
 _REQUIRED_0: Final = ("name", "disks", "disk_template", "os")
 _OPTIONAL_0: Final = (
     "pnode",
@@ -87,7 +89,10 @@ def _ParseDisk(index: int, disk: Any) -> dict[str, Any]:
         raise baserlib.BadRequest(
             f"Field '{name}': invalid disk mode {ht.Show(mode)}, there are 'ro' and 'rw'"
         )
-    if constants.IDISK_SIZE not in converted and constants.IDISK_ADOPT not in converted:
+    if constants.IDISK_ADOPT in converted:
+        # The volume's own size will be there
+        converted.setdefault(constants.IDISK_SIZE, 0)
+    if constants.IDISK_SIZE not in converted:
         raise baserlib.BadRequest(f"Field '{name}': no size given")
     return converted
 
@@ -115,7 +120,12 @@ def ParseVersion1(body: Mapping[str, Any]) -> dict[str, Any]:
             if given.get(field) is not None:
                 raise baserlib.BadRequest(f"Both '{field}' and '{param}' are given")
             given[field] = given.pop(param)
-    _RequireFields(given, _REQUIRED_1)
+    if given.get("mode") == constants.INSTANCE_IMPORT:
+        _RequireFields(given, _REQUIRED_IMPORT)
+        for name in ("disks", "nics"):
+            given[name] = [] if given.get(name) is None else given[name]
+    else:
+        _RequireFields(given, _REQUIRED_1)
     disks, nics = _Check("disks", _OBJECTS, given["disks"]), _Check("nics", _OBJECTS, given["nics"])
     params = {_RENAMED.get(name, name): value for name, value in given.items()}
     params["disks"] = [_ParseDisk(index, disk) for index, disk in enumerate(disks)]

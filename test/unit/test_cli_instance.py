@@ -493,13 +493,18 @@ class TestBatch:
         assert op.nics == [{"ip": "10.0.0.1"}]
         assert (op.hypervisor, op.snode, op.start) == ("kvm", NODE2, False)
 
+    def test_nodes_are_left_to_the_cluster(self):
+        """Its default allocator chooses them, if there is one."""
+        op = instance_create.BuildBatchOp("a", {**self.SPEC, "primary_node": None})
+        assert (op.pnode, op.iallocator) == (None, None)
+
     @pytest.mark.parametrize(
         ("changes", "word"),
         [
             ({"os": None}, '"os"'),
             ({"template": None}, '"template"'),
             ({"template": "nosuch"}, "nosuch"),
-            ({"primary_node": None}, "primary_node"),
+            ({"iallocator": "hail"}, "primary_node"),
             ({"template": "drbd"}, "secondary_node"),
             ({"disk_size": 10}, "disk_size"),
             ({"disk_size": ["x"]}, "disk_size"),

@@ -468,6 +468,30 @@ class TestCreate:
         (op,) = api.Submit("POST", "/2/instances", body)
         assert op["disks"] == [{"size": 4}]
 
+    def test_adoption(self, api):
+        """Without a size, as that of the volume is taken."""
+        body = _Create(disk_template="plain", disks=[{"adopt": "lv0"}])
+        (op,) = api.Submit("POST", "/2/instances", body)
+        assert op["disks"] == [{"adopt": "lv0", "size": 0}]
+
+    def test_import(self, api):
+        """All but the nodes can be left to the description of the export."""
+        body = {
+            "__version__": 1,
+            "mode": "import",
+            "name": "new.example.com",
+            "iallocator": "hail",
+            "src_node": NODE,
+            "src_path": "old.example.com",
+            "identify_defaults": True,
+        }
+        (op,) = api.Submit("POST", "/2/instances", body)
+        assert (op["disks"], op["nics"], op["src_path"]) == ([], [], "old.example.com")
+        assert (op["mode"], op["identify_defaults"]) == ("import", True)
+        assert "disk_template" not in op
+        text = api.Refused("POST", "/2/instances", {**body, "disks": {}})
+        assert "disks" in text
+
     def test_version_0(self, api):
         body = {
             "name": "old",
