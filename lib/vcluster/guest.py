@@ -113,7 +113,15 @@ def Prepare(install: bool, progress: Callable[[str], object] = lambda _: None) -
         with _Locked(directory.parent):
             if not directory.exists():
                 progress("Fetching a kernel and busybox for the guests")
-                _Build(directory)
+                try:
+                    _Build(directory)
+                except errors.OpPrereqError:
+                    if not install or os.geteuid() != 0:
+                        raise
+                    # The index is missing, as in most containers, or out of date.
+                    progress("Updating the index of packages")
+                    _Run(["apt-get", "update"])
+                    _Build(directory)
     return Guest(qemu, str(directory / "kernel"), str(directory / "initrd"))
 
 
