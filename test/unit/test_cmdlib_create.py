@@ -2,13 +2,14 @@
 
 import dataclasses
 import os
+import re
 
 import createworld as cw
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganeti import cmdlib, constants, errors, mcpu, objects, opcodes, serializer
+from ganeti import cmdlib, constants, errors, mcpu, objects, opcodes, rpc_defs, serializer
 from ganeti.cmdlib import create_import, create_plan, fakedisks
 from ganeti.iallocator import fake as iallocator_fake
 
@@ -471,6 +472,41 @@ class TestImport:
         world.Run(cw.NewOp("import-found"))
         assert any(cw.NODE3 in name for name in held)
         assert not any(cw.NODE2 in name for name in held)
+
+
+def Announced(report):
+    """What the report of a dry run announces: objects, and nodes on which something is done."""
+    targets, nodes = set(), set()
+    for line in report:
+        match = re.fullmatch(r"    (?:(cluster|(?:node|instance) \S+)|on ([^:]+)): .*", line)
+        if match and match[1]:
+            targets.add(match[1])
+        elif match:
+            nodes |= set(match[2].split(", "))
+    return targets, nodes
+
+
+class TestDryRun:
+    """What is announced is done: to these objects, on these nodes, and to no others."""
+
+    @pytest.mark.parametrize("kind", cw.KINDS)
+    def test_does_what_was_announced(self, kind):
+        world = cw.NewWorld()
+        before = cw.Objects(world), cw.OnNodes(world)
+        op = cw.NewOp(kind)
+        op.dry_run = True
+        ports = world.cfg.GetClusterInfo().highest_used_port
+        expected = world.Run(op)
+        assert (cw.Objects(world), cw.OnNodes(world)) == before
+        cw.CheckNothingLeaks(world)
+        targets, nodes = Announced(world.log)
+        looks = {call.name for call in rpc_defs.CALLS.values() if call.read_only}
+        world.rpc.calls.clear()
+        assert world.Run(cw.NewOp(kind)) == expected
+        assert targets == {"cluster", f"instance {cw.NAME}"}
+        assert world.cfg.GetClusterInfo().highest_used_port > ports
+        worked = {node for call, node in world.rpc.calls if call not in {*looks, "hooks_runner"}}
+        assert worked == nodes
 
 
 #: Pairs of mistakes: the first one is told. In the order in which arguments are checked.
