@@ -293,6 +293,14 @@ class TestInfo:
             "cpu_sockets": 2,
         }
 
+    @pytest.mark.parametrize(
+        ("cpus", "cores", "threads", "sockets"),
+        [(16, 4, 2, 2), (16, 8, 1, 2), (8, 4, 2, 1), (6, 4, 2, 1), (1, 1, 1, 1)],
+    )
+    def test_sockets(self, cpus, cores, threads, sockets):
+        text = f"nr_cpus : {cpus}\ncores_per_socket : {cores}\nthreads_per_core : {threads}\n"
+        assert xen_parse.ParseInfo(text)["cpu_sockets"] == sockets
+
     def test_what_is_not_told_is_left_out(self):
         assert xen_parse.ParseInfo("nr_cpus : 4\nmemory : 10\nblah\n") == {
             "cpu_total": 4,
