@@ -33,6 +33,7 @@ from . import (
     kvm_net,
     kvm_qmp,
     kvm_runtime,
+    kvm_stream,
     linux,
 )
 
@@ -422,20 +423,19 @@ class KVMHypervisor(hv_base.BaseHypervisor):
         ):
             self._rt.files.remove(path)
         self._RemoveNics(paths)
-        kvm_migration.RemoveKey(paths)
+        kvm_stream.RemoveKey(paths)
         self._RemoveChroot(paths)
 
     def _RemoveNics(self, paths: kvm_files.Paths) -> None:
         try:
-            names = os.listdir(paths.nics)
+            interfaces = [
+                self._rt.files.read(f"{paths.nics}/{name}").decode().strip()
+                for name in os.listdir(paths.nics)
+            ]
+            kvm_net.CleanUp(self._rt, [name for name in interfaces if name], self._NetworkLock())
         except FileNotFoundError:
             return
-        interfaces = [self._rt.files.read(f"{paths.nics}/{name}").decode() for name in names]
-        try:
-            kvm_net.CleanUp(
-                self._rt, [name.strip() for name in interfaces if name.strip()], self._NetworkLock()
-            )
-        except errors.GenericError as err:
+        except (OSError, errors.GenericError) as err:
             # The next one with such an interface removes them.
             logging.warning("Can't remove routing rules of instance %s: %s", paths.name, err)
         shutil.rmtree(paths.nics, ignore_errors=True)
@@ -513,7 +513,7 @@ class KVMHypervisor(hv_base.BaseHypervisor):
             content = self._rt.files.read(self._cert_file)
         except OSError as err:
             raise errors.HypervisorError(f"Can't read the cluster's certificate: {err}") from err
-        return kvm_migration.DeriveKey(content.decode("ascii", "replace"), name)
+        return kvm_stream.DeriveKey(content.decode("ascii", "replace"), name)
 
     def MigrationInfo(self, instance: objects.Instance) -> str:
         paths = self._Paths(instance.name)
