@@ -3,55 +3,27 @@
 BASE2, BASE3, UP3, PR4.
 """
 
-import os
 import re
-import shutil
-from pathlib import Path
 
 import pytest
+from kvmbed import PATIENCE, STATE, MakeKvmCluster, Pid, Status
 
-from ganeti import errors
-from ganeti.vcluster import guest
-from realcluster import MakeCluster
 from vc import WaitFor
 
-OS_DIR = Path(__file__).resolve().parents[1] / "os" / "busybox-guest"
-#: Of the guest, on every node.
-DIRECTORY = "/var/lib/guest"
-STATE = "/var/run/ganeti/kvm-hypervisor"
 LOCKS = "/var/run/ganeti/uid-pool"
 
-INIT = (
-    "gnt-cluster init --no-lvm-storage --master-netdev=br0 --enabled-hypervisors=kvm"
-    # What these nodes emulate each other on would not boot Linux.
-    f" --hypervisor-parameters=kvm:kernel_path={DIRECTORY}/kernel,initrd_path={DIRECTORY}/initrd,"
-    "kvm_flag=disabled"
-)
 #: The pool's accounts, which exist on the nodes alone.
 ACCOUNTS = {6001: "guest-a", 6002: "guest-b", 6003: "guest-c"}
-
-#: Seconds that a guest may take for anything, emulated on a busy machine.
-PATIENCE = 60
 
 
 @pytest.fixture(scope="module")
 def bed(NewTestbed):
-    try:
-        assets = guest.Prepare(install=os.environ.get("GANETI_TEST_INSTALL") == "1")
-    except errors.OpPrereqError as err:
-        pytest.skip(str(err))
-    if not os.path.exists("/dev/net/tun"):
-        pytest.skip("this machine lacks /dev/net/tun (CONFIG_TUN)")
-    bed = NewTestbed("--nodes=2")
-    for node in bed.Nodes():
-        directory = Path(f"{bed.Root(node)}{DIRECTORY}")
-        directory.mkdir()
-        for name in ("kernel", "initrd"):
-            shutil.copyfile(getattr(assets, name), directory / name)
-        (bed.Root(node) / f"usr/share/ganeti/os/{OS_DIR.name}").symlink_to(OS_DIR)
-        for uid, name in ACCOUNTS.items():
-            bed.Ok(f"useradd --uid={uid} --no-create-home {name}", node=node)
-    MakeCluster(bed, "node2", init=INIT)
+    def _MakeAccounts(bed):
+        for node in bed.Nodes():
+            for uid, name in ACCOUNTS.items():
+                bed.Ok(f"useradd --uid={uid} --no-create-home {name}", node=node)
+
+    bed = MakeKvmCluster(NewTestbed, 2, _MakeAccounts)
     bed.Ok("gnt-cluster modify --uid-pool=6001-6003")
     return bed
 
@@ -63,14 +35,6 @@ def Add(bed, name, net, node="node2", be="memory=128", **hvparams):
         f" --os-type=busybox-guest+default --net=0:{net} --backend-parameters={be}"
         f" --hypervisor-parameters='kvm:security_model=pool{values}' {name}"
     )
-
-
-def Status(bed, name):
-    return dict(bed.Listing("gnt-instance", "name,status"))[f"{name}.example.com"]
-
-
-def Pid(bed, name, node="node2"):
-    return int(bed.Ok(f"cat {STATE}/pid/{name}.example.com", node=node))
 
 
 def Uids(bed, pid, node="node2"):

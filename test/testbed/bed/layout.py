@@ -31,6 +31,9 @@ STATE_FILE = "testbed.json"
 LOCK_FILE = "testbed.lock"
 #: Holds a file system that only the testbed's own processes see.
 NODES_DIR = "nodes"
+#: What all nodes see as the same directory, and where.
+SHARED_DIR = "shared"
+SHARED_PATH = "/srv/shared"
 #: For the sockets of nodes on their way up.
 BOOT_DIR = "boot"
 STATE_VERSION = 1

@@ -225,6 +225,10 @@ def _MakeMachine(base, node, python, read_only):
         os.mkdir(f"{root}/run/{name}")
     _MakeDevices(root, f"{base}/console")
     _GuardKernel(root)
+    shared = os.path.join(os.path.dirname(base), layout.SHARED_DIR)
+    for path in (shared, root + layout.SHARED_PATH):
+        os.makedirs(path, exist_ok=True)
+    namespaces.Bind(shared, root + layout.SHARED_PATH)
     for path in read_only:
         os.makedirs(root + path, exist_ok=True)
         namespaces.Bind(path, root + path, read_only=True)
