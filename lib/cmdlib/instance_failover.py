@@ -13,7 +13,8 @@ from . import announce, base, disk_ops, instance_operation, instance_target
 class LUInstanceFailover(instance_target.MobileInstanceLU):
     """Stop an instance and start it on its secondary node, or on any other if its disks allow.
 
-    Until the configuration says that the instance is on the other node, whatever fails has it
+    Other than in release 2.1, disks that a living node does not shut down are an obstacle, unless
+    the consistency is to be ignored. Until the configuration says that the instance is on the other node, whatever fails has it
     started again where it was; from then on C{gnt-instance startup} goes on where this broke off.
     """
 
@@ -75,15 +76,26 @@ class LUInstanceFailover(instance_target.MobileInstanceLU):
             if stopped and instance.admin_up:
                 undo.Add(f"start the instance again on {source}", self._StartAgain, instance)
             feedback_fn("* deactivating the instance's disks")
-            if not disk_ops.ShutdownDisks(self, instance, ignore_primary=True):
+            # A node that is there, but goes on using its side of a mirror, would not let the other
+            # side be written to.
+            ignore_source = self.op.ignore_consistency or not stopped
+            if not disk_ops.ShutdownDisks(self, instance, ignore_primary=ignore_source):
                 raise errors.OpExecError(
                     f"Not all disks of instance {instance.name} can be shut down, so it stays on"
-                    f" node {source}"
+                    f" node {source} (if that node is dead: 'gnt-instance failover"
+                    f" --ignore-consistency {instance.name}')"
                 )
             instance_target.SetPrimary(self, instance, target, feedback_fn)
             undo.Commit()
         if instance.admin_up:
             self._Start(instance, feedback_fn)
+        if ignore_source and instance.disk_template in constants.DTS_NET_MIRROR:
+            self.LogInfo(
+                "When node %s is back and the mirrors do not connect, 'gnt-instance migrate"
+                " --cleanup %s' makes that node their secondary again",
+                source,
+                instance.name,
+            )
 
     def _CheckDisks(self, instance: objects.Instance) -> None:
         """Are the copies on the target good?

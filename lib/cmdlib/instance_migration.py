@@ -407,10 +407,7 @@ class _Migration:
             return []
         at_target = self._AskBoth()[1]
         if at_target:
-            self._lu.LogWarning(
-                "Instance %s runs on node %s, though that says: %s", name, target, result.fail_msg
-            )
-            return []
+            return [f"node {target}, where it runs, says: {result.fail_msg}"]
         if at_target is None:
             return [
                 f"node {target} does not answer any more ({result.fail_msg}); if it is dead,"
