@@ -8,7 +8,9 @@ import createworld as cw
 import pytest
 
 from ganeti import errors, mcpu, pathutils
+from ganeti.cmdlib import fake
 from ganeti.config import fake as config_fake
+from ganeti.runtime.simulation import Simulation
 
 #: After these the instance stays, for somebody to look at.
 STAYS = {"instance_os_add", "blockdev_assemble", "blockdev_shutdown", "instance_start"}
@@ -205,14 +207,67 @@ class TestWait:
 
 
 class TestTogether:
-    def test_ports_and_minors(self):
-        """Two mirrored instances do not share anything, though both are made at once."""
-        world = cw.NewWorld()
-        ops = [
-            cw.Create(instance_name=f"inst{number}.example.com", disk_template="drbd", snode=node)
-            for number, node in ((1, cw.NODE3), (2, config_fake.NodeName(1)))
-        ]
-        for op in ops:
-            world.Run(op)
-        cw.CheckNothingLeaks(world)
-        cw.CheckDisksFit(world)
+    """Jobs that create at the same time, in virtual time and an order drawn from a seed."""
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_ports_and_minors(self, seed):
+        """Mirrored instances on the same nodes share nothing, though one of them fails half way."""
+        sim = Simulation(seed)
+
+        def Run():
+            world = fake.World(4, sim.runtime)
+            nodes = [config_fake.NodeName(number) for number in range(1, 5)]
+            failing = []
+
+            def Before(call, node):
+                # Somewhere in the middle of one creation.
+                failing.append(call)
+                if failing.count("blockdev_create") == 9 and call == "blockdev_create":
+                    world.rpc.Fail(call, "it broke", nodes=[node])
+                else:
+                    world.rpc.Heal()
+
+            world.rpc.before_call = Before
+            pairs = [(0, 1), (1, 0), (2, 3), (3, 2), (0, 3)]
+            ops = [
+                fake.NewCreate(
+                    f"inst{number}.example.com",
+                    nodes[first],
+                    snode=nodes[second],
+                    disk_template="drbd",
+                )
+                for number, (first, second) in enumerate(pairs)
+            ]
+            failed = fake.RunTogether(world, ops)
+            assert [type(err) for err in failed] == [errors.OpExecError]
+            assert len(world.cfg.GetInstanceList()) == len(pairs) - 1
+            cw.CheckNothingLeaks(world)
+            cw.CheckDisksFit(world)
+
+        sim.Run(Run)
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_same_volume(self, seed):
+        """Only one of two jobs adopts it."""
+        sim = Simulation(seed)
+
+        def Run():
+            world = fake.World(3, sim.runtime)
+            world.rpc.nodes[cw.NODE2].disks.add("xenvg/old0")
+            world.rpc.nodes[cw.NODE2].sizes["xenvg/old0"] = 512
+            ops = [
+                fake.NewCreate(
+                    f"inst{number}.example.com",
+                    cw.NODE2,
+                    disk_template="plain",
+                    disks=[{"adopt": "old0", "size": 0}],
+                )
+                for number in range(2)
+            ]
+            (err,) = fake.RunTogether(world, ops)
+            assert isinstance(err, errors.OpPrereqError)
+            assert "old0" in err.args[0]
+            cw.CheckNothingLeaks(world)
+            cw.CheckDisksFit(world)
+
+        sim.Run(Run)
