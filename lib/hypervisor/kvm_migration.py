@@ -9,43 +9,23 @@ conf/NAME.incoming on the target, until somebody has said how it went; its QEMU 
   only once the guest does
 conf/NAME.outgoing on the source, likewise: L{Outgoing}; once all is sent, its QEMU does not count
   as running any more
-
-Ports: C{migration_port} is where the target listens; if that is busy it takes the first free one of
-the L{PORTS} from there on, and its answer says which.
-
-The node daemon connects to the target and gives the connection to QEMU. A QEMU that connects by
-itself stands still, and the guest with it, as long as the other end is silent in the TLS handshake;
-and it would wait for a node that has lost its power until TCP gives up after a quarter of an hour.
-
-The stream is encrypted. QEMU could use the cluster's certificate for that, but then the key that
-makes a node a node would be in the hands of every QEMU process, also of those that run as another
-user for fear of their guests. It gets a key (TLS-PSK) derived from that one, for one instance and
-of no other use: both ends still prove that they belong to the cluster.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import hmac
 import logging
-import os
-import re
-import shutil
 import socket
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from .. import constants, errors, runtime, serializer
-from . import kvm_files
+from . import kvm_files, kvm_stream
 from .hv_base import MigrationStatus
 from .kvm_qmp import QmpClient, QmpCommandError, QmpError
 
-#: So many ports from migration_port on are tried.
-PORTS: Final = 64
 #: Seconds without a byte sent, or without an answer of QEMU, after which it has failed.
 STALL_LIMIT: Final = 60.0
 #: The same while the guest already stands still.
@@ -62,19 +42,7 @@ _CANCEL_GRACE: Final = 2.0
 #: After all is sent the guest runs on the target within that many seconds.
 _ARRIVAL_TIMEOUT: Final = 60.0
 _POLL: Final = 0.02
-#: The target answers within that many seconds, first and later on.
-_CONNECT_TIMEOUT: Final = 10.0
-_UNACKNOWLEDGED_LIMIT: Final = 30.0
-#: QEMU is blocked that long at most when it reads what is not there yet.
-_READ_TIMEOUT: Final = 0.5
 _FD_NAME: Final = "migration"
-
-_TLS_ID: Final = "migration-tls"
-#: Name of the key in QEMU's file. Fixed by QEMU for those who do not choose one.
-_TLS_USER: Final = "qemu"
-_TLS_FILE: Final = "keys.psk"
-#: Where QEMU sees the directory of the key when it is locked into another one.
-_TLS_CHROOT_DIR: Final = "/tls"
 
 #: Of QEMU's migration status.
 _OVER: Final = frozenset(["none", "completed", "failed", "cancelled"])
@@ -89,144 +57,6 @@ _GONE: Final = "postmigrate"
 Connect = Callable[[], QmpClient]
 #: Address and port -> a socket connected to there.
 Dial = Callable[[str, int], socket.socket]
-
-
-# Addresses
-
-
-def FormatEndpoint(address: str, port: int) -> str:
-    """An address with a port: C{192.0.2.1:8102}, C{[2001:db8::1]:8102}."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def ParseEndpoint(text: str, port: int) -> tuple[str, int]:
-    """(address, port) of what L{FormatEndpoint} made, or of a mere address.
-
-    @param port: the one to use if there is none in the text
-    """
-    match = re.fullmatch(r"\[(.+)\]:(\d+)|([^:]+):(\d+)", text)
-    if match is None:
-        return text, port
-    address, number = (part for part in match.groups() if part is not None)
-    return address, int(number)
-
-
-def ConnectTo(address: str, port: int) -> socket.socket:
-    """A connection for the stream.
-
-    @raise errors.HypervisorError: nobody listens there
-    """
-    try:
-        sock = socket.create_connection((address, port), _CONNECT_TIMEOUT)
-    except OSError as err:
-        raise errors.HypervisorError(
-            f"Can't connect to {FormatEndpoint(address, port)}: {err}"
-        ) from err
-    sock.settimeout(None)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    limit = int(_UNACKNOWLEDGED_LIMIT * 1000)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
-    # Also while there is nothing to send: when QEMU waits for the last word of the target.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, int(_CONNECT_TIMEOUT))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, int(_CONNECT_TIMEOUT / 2))
-    # After that long it goes on with other work and comes back when there is something.
-    timeval = struct.pack("ll", 0, int(_READ_TIMEOUT * 1e6))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-    return sock
-
-
-# The key
-
-
-def DeriveKey(pem: str, instance_name: str) -> str:
-    """Key for the migration of one instance (hexadecimal), out of the cluster's certificate file.
-
-    @raise errors.HypervisorError: there is no private key in it
-    """
-    match = re.search(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----(.*?)-----END \1-----", pem, re.DOTALL)
-    if match is None:
-        raise errors.HypervisorError("The cluster's certificate file has no private key")
-    secret = "".join(match.group(2).split()).encode()
-    return hmac.new(secret, f"kvm-migration {instance_name}".encode(), hashlib.sha256).hexdigest()
-
-
-@dataclass(frozen=True)
-class KeyPlace:
-    """Where a QEMU finds its key.
-
-    @ivar directory: on the node
-    @ivar seen_as: by QEMU
-    @ivar uid: user that QEMU runs as
-    """
-
-    directory: str
-    seen_as: str
-    uid: int
-    gid: int
-
-    @staticmethod
-    def Of(paths: kvm_files.Paths, pid: int) -> KeyPlace:
-        """For a running process.
-
-        @raise errors.HypervisorError: it does not run
-        """
-        try:
-            info = os.stat(f"/proc/{pid}")
-            root = os.readlink(f"/proc/{pid}/root")
-            own_root = os.readlink("/proc/self/root")
-        except OSError as err:
-            raise errors.HypervisorError(f"QEMU (process {pid}) has ended: {err}") from err
-        if root != own_root:
-            return KeyPlace(root + _TLS_CHROOT_DIR, _TLS_CHROOT_DIR, info.st_uid, info.st_gid)
-        return KeyPlace(paths.tls, paths.tls, info.st_uid, info.st_gid)
-
-    def Write(self, rt: runtime.Runtime, key: str) -> None:
-        """Make the key readable for that process, and for nobody else.
-
-        @raise errors.HypervisorError: that failed
-        """
-        try:
-            shutil.rmtree(self.directory, ignore_errors=True)
-            os.mkdir(self.directory, 0o700)
-            os.chown(self.directory, self.uid, self.gid)
-            if self.directory != self.seen_as and self.uid != os.geteuid():
-                # So that it may pass; there is nothing else in it.
-                os.chmod(os.path.dirname(self.directory), 0o711)
-            rt.files.write(
-                f"{self.directory}/{_TLS_FILE}",
-                f"{_TLS_USER}:{key}\n".encode(),
-                mode=0o600,
-                uid=self.uid,
-                gid=self.gid,
-                durable=False,
-            )
-        except OSError as err:
-            raise errors.HypervisorError(f"Can't write the key of a migration: {err}") from err
-
-
-def RemoveKey(paths: kvm_files.Paths) -> None:
-    """Forget the key of an instance, wherever it is."""
-    for directory in (paths.tls, paths.chroot + _TLS_CHROOT_DIR):
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _UseKey(qmp: QmpClient, place: KeyPlace, endpoint: str) -> None:
-    _DropKey(qmp)
-    arguments = {
-        "qom-type": "tls-creds-psk",
-        "id": _TLS_ID,
-        "dir": place.seen_as,
-        "endpoint": endpoint,
-    }
-    qmp.Execute("object-add", arguments)
-    qmp.Execute("migrate-set-parameters", {"tls-creds": _TLS_ID})
-
-
-def _DropKey(qmp: QmpClient) -> None:
-    # That there is none is the usual case.
-    with contextlib.suppress(QmpCommandError):
-        qmp.Execute("object-del", {"id": _TLS_ID})
 
 
 def _Prepare(qmp: QmpClient) -> None:
@@ -364,10 +194,10 @@ class _End:
         self._rt.clock.sleep(_POLL)
 
     def _ForgetKey(self) -> None:
-        RemoveKey(self._paths)
+        kvm_stream.RemoveKey(self._paths)
         try:
             with self._connect() as qmp:
-                _DropKey(qmp)
+                kvm_stream.DropKey(qmp)
         except QmpError as err:
             logging.warning("Can't take the key from instance %s: %s", self._paths.name, err)
 
@@ -390,20 +220,21 @@ class Target(_End):
     def Listen(self, qmp: QmpClient, pid: int, address: str, port: int, key: str) -> str:
         """Make a QEMU with C{-incoming defer} wait for the guest.
 
-        @return: what the source needs, see L{ParseEndpoint}
+        @return: what the source needs, see L{kvm_stream.ParseEndpoint}
         @raise errors.HypervisorError: that failed
         """
-        place = KeyPlace.Of(self._paths, pid)
+        place = kvm_stream.KeyPlace.Of(self._paths, pid)
         place.Write(self._rt, key)
         _Prepare(qmp)
         # It reads the file when the source comes.
-        _UseKey(qmp, place, "server")
-        last = min(port + PORTS - 1, 65535)
-        qmp.Execute("migrate-incoming", {"uri": f"tcp:{FormatEndpoint(address, port)},to={last}"})
+        kvm_stream.UseKey(qmp, place, "server")
+        last = min(port + kvm_stream.PORTS - 1, 65535)
+        first = kvm_stream.FormatEndpoint(address, port)
+        qmp.Execute("migrate-incoming", {"uri": f"tcp:{first},to={last}"})
         answer = qmp.Execute("query-migrate")
         try:
             (listening,) = answer["socket-address"]
-            return FormatEndpoint(address, int(listening["port"]))
+            return kvm_stream.FormatEndpoint(address, int(listening["port"]))
         except (KeyError, TypeError, ValueError):
             raise QmpError(f"QEMU does not say where it listens: {answer!r}") from None
 
@@ -457,7 +288,7 @@ class Source(_End):
         paths: kvm_files.Paths,
         rt: runtime.Runtime,
         connect: Connect,
-        dial: Dial = ConnectTo,
+        dial: Dial = kvm_stream.ConnectTo,
     ) -> None:
         super().__init__(paths, rt, connect)
         self._dial = dial
@@ -487,13 +318,13 @@ class Source(_End):
     def Start(self, pid: int, target: str, live: bool, hvp: Mapping[str, Any], key: str) -> None:
         """Begin to send the guest.
 
-        @param target: see L{ParseEndpoint}
+        @param target: see L{kvm_stream.ParseEndpoint}
         @param hvp: today's parameters
         @raise errors.HypervisorError: nothing was started, the guest goes on
         """
-        address, port = ParseEndpoint(target, hvp[constants.HV_MIGRATION_PORT])
-        endpoint = FormatEndpoint(address, port)
-        place = KeyPlace.Of(self._paths, pid)
+        address, port = kvm_stream.ParseEndpoint(target, hvp[constants.HV_MIGRATION_PORT])
+        endpoint = kvm_stream.FormatEndpoint(address, port)
+        place = kvm_stream.KeyPlace.Of(self._paths, pid)
         with contextlib.closing(self._dial(address, port)) as stream, self._connect() as qmp:
             state = _State(qmp)
             if state in ("inmigrate", _GONE, _SWITCHING):
@@ -505,8 +336,8 @@ class Source(_End):
             try:
                 place.Write(self._rt, key)
                 _Prepare(qmp)
-                _UseKey(qmp, place, "client")
-                RemoveKey(self._paths)
+                kvm_stream.UseKey(qmp, place, "client")
+                kvm_stream.RemoveKey(self._paths)
                 parameters = {
                     "max-bandwidth": hvp[constants.HV_MIGRATION_BANDWIDTH] * 2**20,
                     "downtime-limit": hvp[constants.HV_MIGRATION_DOWNTIME],
@@ -527,7 +358,7 @@ class Source(_End):
 
         @param is_certain: QEMU has answered all that it was told
         """
-        RemoveKey(self._paths)
+        kvm_stream.RemoveKey(self._paths)
         try:
             if state == "running" and _State(qmp) == "paused":
                 qmp.Execute("cont")

@@ -2,7 +2,8 @@
 
 QEMU greets, expects C{qmp_capabilities}, then answers one command after the other; events come in
 between at any time. It talks to one client at a time: a second one waits for its greeting until the
-first has gone. So sessions are short, and every wait has a limit.
+first has gone. So sessions are short, every wait has a limit, and of the threads of this process
+one at a time has a session with a machine.
 """
 
 from __future__ import annotations
@@ -69,6 +70,12 @@ def ConnectUnix(path: str, timeout: float) -> Stream:
     return sock
 
 
+#: Control socket -> who has a session there holds it.
+_SESSIONS: Final[dict[str, runtime.Lock]] = {}
+#: So long does one wait for the session of another (seconds): several answers may be due in it.
+_TURN_TIMEOUT: Final = 30.0
+
+
 class QmpClient:
     """One session with a QEMU; use it as a context manager.
 
@@ -92,6 +99,7 @@ class QmpClient:
         self._rt = rt
         self._connect = connect
         self._stream: Stream | None = None
+        self._turn: runtime.Lock | None = None
         self._buffer = b""
         self._last_id = 0
         #: QEMU's version out of its greeting: (major, minor, micro).
@@ -116,10 +124,15 @@ class QmpClient:
 
         @raise QmpError: nobody listens there, or it is no QMP socket
         """
+        self._TakeTurn()
         try:
             self._stream = self._connect(self._path, self._timeout)
         except OSError as err:
+            self.Close()
             raise QmpError(f"Can't connect to QEMU's control socket {self._path}: {err}") from err
+        except BaseException:
+            self.Close()
+            raise
         try:
             greeting = self._Receive(self._Deadline(), "its greeting")
             try:
@@ -140,6 +153,17 @@ class QmpClient:
             self._stream.close()
             self._stream = None
         self._buffer = b""
+        if self._turn is not None:
+            self._turn.release()
+            self._turn = None
+
+    def _TakeTurn(self) -> None:
+        turn = _SESSIONS.setdefault(self._path, self._rt.threads.Lock())
+        if not turn.acquire(timeout=_TURN_TIMEOUT):
+            raise QmpError(
+                f"Others have used QEMU's control socket {self._path} for {_TURN_TIMEOUT:g} seconds"
+            )
+        self._turn = turn
 
     def GiveFile(self, name: str, fd: int) -> None:
         """Give QEMU an open file, which commands then know by that name."""

@@ -15,7 +15,7 @@ import migration_guest
 import pytest
 
 from ganeti import constants, errors, objects
-from ganeti.hypervisor import hv_kvm, kvm_files, kvm_migration, kvm_qmp
+from ganeti.hypervisor import hv_kvm, kvm_files, kvm_migration, kvm_qmp, kvm_stream
 from ganeti.utils import x509
 from ganeti.vcluster import guest
 
@@ -289,7 +289,7 @@ class TestSuccess:
             sock.bind(("127.0.0.1", lab.port))
             sock.listen()
             endpoint, after = lab.Accept(instance)
-        assert kvm_migration.ParseEndpoint(endpoint, 0)[1] in range(lab.port + 1, lab.port + 64)
+        assert kvm_stream.ParseEndpoint(endpoint, 0)[1] in range(lab.port + 1, lab.port + 64)
         lab.source.hv.MigrateInstance(instance, endpoint, True)
         assert lab.Wait(instance).status == constants.MIGRATION_COMPLETED
         lab.Finish(instance)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ganeti import constants, errors, objects
-from ganeti.hypervisor import hv_kvm, kvm_files, kvm_migration, kvm_qmp
+from ganeti.hypervisor import hv_kvm, kvm_files, kvm_migration, kvm_qmp, kvm_stream
 from ganeti.runtime import fake
 
 NAME = "inst1.example.com"
@@ -175,13 +175,13 @@ class TestEndpoint:
         ],
     )
     def test_both_ways(self, address, port, text):
-        assert kvm_migration.FormatEndpoint(address, port) == text
-        assert kvm_migration.ParseEndpoint(text, 9) == (address, port)
+        assert kvm_stream.FormatEndpoint(address, port) == text
+        assert kvm_stream.ParseEndpoint(text, 9) == (address, port)
 
     @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "node2"])
     def test_an_address_alone(self, address):
         """As the master of another release sends it."""
-        assert kvm_migration.ParseEndpoint(address, 8102) == (address, 8102)
+        assert kvm_stream.ParseEndpoint(address, 8102) == (address, 8102)
 
 
 class TestKey:
@@ -190,12 +190,12 @@ class TestKey:
     PEM = "-----BEGIN PRIVATE KEY-----\nAAAA\nBBBB\n-----END PRIVATE KEY-----\nrest\n"
 
     def test_derived(self):
-        key = kvm_migration.DeriveKey(self.PEM, NAME)
+        key = kvm_stream.DeriveKey(self.PEM, NAME)
         assert len(bytes.fromhex(key)) == 32
-        assert key == kvm_migration.DeriveKey(self.PEM.replace("A\n", "A\r\n  "), NAME)
+        assert key == kvm_stream.DeriveKey(self.PEM.replace("A\n", "A\r\n  "), NAME)
         others = (
-            kvm_migration.DeriveKey(self.PEM, "inst2"),
-            kvm_migration.DeriveKey(self.PEM.replace("BBBB", "BBBC"), NAME),
+            kvm_stream.DeriveKey(self.PEM, "inst2"),
+            kvm_stream.DeriveKey(self.PEM.replace("BBBB", "BBBC"), NAME),
         )
         assert key not in others
         assert "AAAA" not in key
@@ -205,27 +205,28 @@ class TestKey:
     )
     def test_no_key(self, pem):
         with pytest.raises(errors.HypervisorError, match="no private key"):
-            kvm_migration.DeriveKey(pem, NAME)
+            kvm_stream.DeriveKey(pem, NAME)
 
     def test_private_file(self, machine):
         os.umask(0)
         try:
-            place = kvm_migration.KeyPlace.Of(machine.paths, os.getpid())
+            place = kvm_stream.KeyPlace.Of(machine.paths, os.getpid())
             place.Write(machine.rt, "abcd")
             place.Write(machine.rt, "abcde")
         finally:
             os.umask(0o022)
-        (path,) = Path(machine.paths.tls).iterdir()
-        assert path.read_text() == "qemu:abcde\n"
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-        kvm_migration.RemoveKey(machine.paths)
-        kvm_migration.RemoveKey(machine.paths)
+        directory = Path(machine.paths.tls)
+        assert (directory / "keys.psk").read_text() == "qemu:abcde\n"
+        for path in directory.iterdir():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        kvm_stream.RemoveKey(machine.paths)
+        kvm_stream.RemoveKey(machine.paths)
         assert not os.path.exists(machine.paths.tls)
 
     def test_process_has_ended(self, machine):
         with pytest.raises(errors.HypervisorError, match="has ended"):
-            kvm_migration.KeyPlace.Of(machine.paths, 2**22 + 1)
+            kvm_stream.KeyPlace.Of(machine.paths, 2**22 + 1)
 
 
 RAM = {"transferred": 1000, "total": 9000, "remaining": 5 * 2**20, "dirty-sync-count": 1}
@@ -340,10 +341,11 @@ class TestStart:
     def test_live(self, machine):
         machine.Start()
         assert machine.dialled == [("192.0.2.2", 8103)]
+        priority = kvm_stream._TLS_PRIORITY
         assert machine.qemu.log == [
             ("migrate-set-capabilities", [{"capability": "return-path", "state": True}]),
             ("object-del", "migration-tls"),
-            ("object-add", machine.paths.tls, "client", "migration-tls", "tls-creds-psk"),
+            ("object-add", machine.paths.tls, "client", "migration-tls", priority, "tls-creds-psk"),
             ("migrate-set-parameters", "migration-tls"),
             ("migrate-set-parameters", 55, 7 * 2**20, "192.0.2.2"),
             ("getfd", "migration"),

@@ -1,11 +1,12 @@
 """The QMP client, held against a dialogue that was recorded from QEMU 7.2 (BASE2)."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
-from ganeti import errors
+from ganeti import errors, runtime
 from ganeti.hypervisor import kvm_net, kvm_qmp
 from ganeti.runtime import fake
 
@@ -216,6 +217,48 @@ class TestTrouble:
     def test_use_without_connection(self):
         with pytest.raises(errors.ProgrammerError):
             _Client(ScriptedQemu({})).Execute("stop")
+
+
+class TestTurns:
+    """BASE2: QEMU serves one at a time; threads of the daemon wait for each other."""
+
+    def test_second_waits(self):
+        seen = []
+        first = _Client(ScriptedQemu(_Recorded()), runtime.DEFAULT)
+
+        def _Second():
+            with _Client(ScriptedQemu(_Recorded()), runtime.DEFAULT) as qmp:
+                seen.append(qmp.Execute("query-status")["status"])
+
+        kvm_qmp._SESSIONS.clear()
+        with first:
+            thread = threading.Thread(target=_Second)
+            thread.start()
+            thread.join(0.05)
+            assert seen == []
+        thread.join(10)
+        assert seen == ["running"]
+
+    def test_failure_gives_the_turn_back(self):
+        kvm_qmp._SESSIONS.clear()
+
+        def _Refuse(*_):
+            raise ConnectionRefusedError("nobody")
+
+        client = kvm_qmp.QmpClient("/ctrl/inst.qmp", rt=fake.NewRuntime(), connect=_Refuse)
+        for _ in range(2):
+            with pytest.raises(kvm_qmp.QmpError, match="nobody"):
+                client.Connect()
+        assert not kvm_qmp._SESSIONS["/ctrl/inst.qmp"].locked()
+        with pytest.raises(kvm_qmp.QmpError, match="greet"):
+            _Client(ScriptedQemu({}, greeting=["{}"])).Connect()
+        assert not kvm_qmp._SESSIONS["/ctrl/inst.qmp"].locked()
+
+    def test_waits_not_for_ever(self, monkeypatch):
+        kvm_qmp._SESSIONS.clear()
+        monkeypatch.setattr(kvm_qmp, "_TURN_TIMEOUT", 0.01)
+        with _Client(ScriptedQemu(_Recorded())), pytest.raises(kvm_qmp.QmpError, match="Others"):
+            _Client(ScriptedQemu(_Recorded())).Connect()
 
 
 class TestSocketPath:
