@@ -345,6 +345,8 @@ OS_SCRIPTS: Final = (OS_SCRIPT_CREATE, OS_SCRIPT_IMPORT, OS_SCRIPT_EXPORT, OS_SC
 OS_API_FILE: Final = "ganeti_api_version"
 OS_VARIANTS_FILE: Final = "variants.list"
 OS_PARAMETERS_FILE: Final = "parameters.list"
+#: What the verify script is asked to judge.
+OS_VALIDATE_PARAMETERS: Final = "parameters"
 #: Between the name of an OS and its variant.
 OS_VARIANT_SEPARATOR: Final = "+"
 

@@ -219,6 +219,8 @@ CONF_DIR: Final = SYSCONFDIR + "/ganeti"
 HOOKS_BASE_DIR: Final = CONF_DIR + "/hooks"
 #: Seconds that a hook script may take.
 HOOKS_TIMEOUT_FILE: Final = HOOKS_BASE_DIR + "/timeout"
+#: Seconds that a script of an OS definition may take on this node.
+OS_TIMEOUT_FILE: Final = CONF_DIR + "/os-timeout"
 VNC_PASSWORD_FILE: Final = CONF_DIR + "/vnc-cluster-password"
 KVM_NETWORK_SCRIPT: Final = CONF_DIR + "/kvm-vif-bridge"
 ANCILLARY_LIST_FILE: Final = CONF_DIR + "/ancillary-files"

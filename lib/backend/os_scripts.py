@@ -2,18 +2,22 @@
 
 Design: OS API. What a script gets is its environment: exactly the variables below, nothing of the
 daemon's own. Which ones depends on the version of the interface that the definition is run with:
-one of version 10 is from Ganeti 2.0 and gets what it got there.
+one of version 10 is from Ganeti 2.0 and gets no new ones, but the parameters that 2.1 gave all.
+
+A script has a limit of time, L{ReadTimeout}, after which all that it started is ended, and one of
+what it writes to its log file.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from .. import constants, errors, objects, pathutils, runtime
+from .. import constants, errors, objects, pathutils, rpc_defs, runtime
 from ..storage.base import BlockDev
-from ..utils import io, text
+from ..utils import hooktime, io, text
 from . import blockdev, os_defs
 from .base import Fail
 
@@ -21,6 +25,13 @@ from .base import Fail
 SCRIPT_PATH: Final = "/sbin:/bin:/usr/sbin:/usr/bin"
 #: Lines of a failed script's output that the answer shows.
 _SHOWN_LINES: Final = 20
+_LOG_MODE: Final = 0o600
+#: Bytes that one script may leave in its log file.
+_MAX_LOG: Final = 16 * 2**20
+#: Seconds that a script may take if the administrator says nothing else.
+_DEFAULT_TIMEOUT: Final = 4 * 3600
+#: Seconds that a node needs to end a script and to answer before the master gives up.
+_MARGIN: Final = 60
 
 
 # Environment
@@ -59,7 +70,7 @@ def OSEnvironment(
     @raise errors.BlockDeviceError: a disk is not there
     """
     env = BasicEnvironment(instance.os, os_obj, debug)
-    new = int(env["OS_API_VERSION"]) >= constants.OS_API_V15
+    version = int(env["OS_API_VERSION"])
     env["INSTANCE_NAME"] = instance.name
     env["INSTANCE_OS"] = instance.os
     env["HYPERVISOR"] = instance.hypervisor
@@ -67,24 +78,28 @@ def OSEnvironment(
     env["NIC_COUNT"] = str(len(instance.nics))
     for index, disk in enumerate(instance.disks):
         device = devices[index] if devices is not None else blockdev.OpenRealBD(disk)
-        env.update(_DiskEnvironment(instance, index, disk, device, new))
+        env.update(_DiskEnvironment(instance, index, disk, device, version))
     for index, nic in enumerate(instance.nics):
-        env.update(_NicEnvironment(instance, index, nic))
+        env.update(_NicEnvironment(instance, index, nic, version))
     for name, value in instance.beparams.items():
         env[f"INSTANCE_BE_{name}"] = str(value)
-    if new:
+    for name, value in instance.hvparams.items():
+        env[f"INSTANCE_HV_{name}"] = str(value)
+    if version >= constants.OS_API_V15:
         env["INSTANCE_HYPERVISOR"] = instance.hypervisor
+    if version >= constants.OS_API_V20:
         env["INSTANCE_PRIMARY_NODE"] = instance.primary_node
         env["INSTANCE_SECONDARY_NODES"] = " ".join(instance.secondary_nodes)
-        if instance.uuid:
-            env["INSTANCE_UUID"] = instance.uuid
-        for name, value in instance.hvparams.items():
-            env[f"INSTANCE_HV_{name}"] = str(value)
+        # An instance that is being created has not all of them yet.
+        for attribute in ("uuid", "ctime", "mtime"):
+            value = getattr(instance, attribute)
+            if value is not None:
+                env[f"INSTANCE_{attribute.upper()}"] = str(value)
     return env
 
 
 def _DiskEnvironment(
-    instance: objects.Instance, index: int, disk: objects.Disk, device: BlockDev, new: bool
+    instance: objects.Instance, index: int, disk: objects.Disk, device: BlockDev, version: int
 ) -> dict[str, str]:
     prefix = f"DISK_{index}"
     env = {
@@ -94,10 +109,10 @@ def _DiskEnvironment(
     }
     if constants.HV_DISK_TYPE in instance.hvparams:
         env[f"{prefix}_FRONTEND_TYPE"] = str(instance.hvparams[constants.HV_DISK_TYPE])
-    if new:
+    if version >= constants.OS_API_V15:
         env[f"{prefix}_SIZE"] = str(disk.size)
-        if disk.uuid:
-            env[f"{prefix}_UUID"] = disk.uuid
+    if version >= constants.OS_API_V20 and disk.uuid:
+        env[f"{prefix}_UUID"] = disk.uuid
     return env
 
 
@@ -108,7 +123,9 @@ def _BackendType(disk: objects.Disk) -> str:
     return "block"
 
 
-def _NicEnvironment(instance: objects.Instance, index: int, nic: objects.NIC) -> dict[str, str]:
+def _NicEnvironment(
+    instance: objects.Instance, index: int, nic: objects.NIC, version: int
+) -> dict[str, str]:
     prefix = f"NIC_{index}"
     params: Mapping[str, Any] = nic.nicparams or {}
     env = {f"{prefix}_MAC": str(nic.mac)}
@@ -124,21 +141,27 @@ def _NicEnvironment(instance: objects.Instance, index: int, nic: objects.NIC) ->
             env[f"{prefix}_BRIDGE"] = str(link)
     if constants.HV_NIC_TYPE in instance.hvparams:
         env[f"{prefix}_FRONTEND_TYPE"] = str(instance.hvparams[constants.HV_NIC_TYPE])
+    if version >= constants.OS_API_V20 and nic.uuid:
+        env[f"{prefix}_UUID"] = nic.uuid
     return env
 
 
 def ImportEnvironment(env: Mapping[str, str], index: int) -> dict[str, str]:
     """Environment of the import script for a disk: its device is the disk itself."""
-    return {
-        **env,
-        "IMPORT_DEVICE": env[f"DISK_{index}_PATH"],
-        "IMPORT_INDEX": str(index),
-    }
+    return _WithDevice(env, "IMPORT", env[f"DISK_{index}_PATH"], index)
 
 
 def ExportEnvironment(env: Mapping[str, str], index: int, snapshot_path: str) -> dict[str, str]:
     """Environment of the export script for a disk: it reads a snapshot of it."""
-    return {**env, "EXPORT_DEVICE": snapshot_path, "EXPORT_INDEX": str(index)}
+    return _WithDevice(env, "EXPORT", snapshot_path, index)
+
+
+def _WithDevice(env: Mapping[str, str], kind: str, path: str, index: int) -> dict[str, str]:
+    result = {**env, f"{kind}_DEVICE": path, f"{kind}_INDEX": str(index)}
+    if int(env["OS_API_VERSION"]) >= constants.OS_API_V20:
+        # The name that definitions of later releases look for.
+        result[f"{kind}_DISK_PATH"] = path
+    return result
 
 
 # Log files
@@ -160,21 +183,50 @@ def LogFileName(kind: str, os_name: str, instance: str, now: float | None = None
 # Running
 
 
+def ReadTimeout(path: str = pathutils.OS_TIMEOUT_FILE) -> int:
+    """Seconds that a script may take, as the administrator of this node wants it.
+
+    What can't be used is logged, and the default counts.
+    """
+    try:
+        return hooktime.ParseTimeout(io.ReadFile(path))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as err:
+        logging.warning("Time-out of OS scripts in %s: %s; using %s s", path, err, _DEFAULT_TIMEOUT)
+    return _DEFAULT_TIMEOUT
+
+
+def _GetTimeout(call: str) -> float:
+    """Seconds for the script of a call: never so many that its master no longer waits."""
+    return min(ReadTimeout(), rpc_defs.CALLS[call].GetTimeout([]) - _MARGIN)
+
+
 def _RunScript(
     what: str,
-    script: str,
+    argv: Sequence[str],
     env: Mapping[str, str],
     os_obj: objects.OS,
     log_file: str,
+    timeout: float,
     rt: runtime.Runtime,
 ) -> None:
     """Run a script in its definition's directory.
 
+    @param timeout: seconds until it is ended with all that it started
     @raise RPCFail: it failed; with the end of its output
     """
     try:
+        # Scripts print passwords that they set.
+        os.close(os.open(log_file, os.O_CREAT | os.O_APPEND | os.O_WRONLY, _LOG_MODE))
         result = rt.processes.run(
-            [script], env=dict(env), cwd=os_obj.path, output=log_file, reset_env=True
+            argv,
+            env=dict(env),
+            cwd=os_obj.path,
+            output=log_file,
+            reset_env=True,
+            timeout=timeout,
+            max_output=_MAX_LOG,
         )
     except (errors.OpExecError, OSError) as err:
         Fail(f"{what} could not be run: {err}")
@@ -217,7 +269,28 @@ def InstanceOsAdd(
     if reinstall:
         env["INSTANCE_REINSTALL"] = "1"
     log_file = LogFileName("add", instance.os, instance.name, rt.clock.time())
-    _RunScript("OS create script", os_obj.create_script, env, os_obj, log_file, rt)
+    timeout = _GetTimeout("instance_os_add")
+    if os_obj.verify_script is not None:
+        _Verify(instance.os, os_obj, debug, log_file, timeout, rt)
+    _RunScript("OS create script", [os_obj.create_script], env, os_obj, log_file, timeout, rt)
+
+
+def _Verify(
+    os_name: str,
+    os_obj: objects.OS,
+    debug: int,
+    log_file: str,
+    timeout: float,
+    rt: runtime.Runtime,
+) -> None:
+    """Let a definition of version 20 judge what it is asked for, the variant for instance.
+
+    Instances have no parameters for their OS yet, so those have the values that it gives them.
+    """
+    assert os_obj.verify_script is not None
+    env = BasicEnvironment(os_name, os_obj, debug)
+    argv = [os_obj.verify_script, constants.OS_VALIDATE_PARAMETERS]
+    _RunScript("OS verify script", argv, env, os_obj, log_file, timeout, rt)
 
 
 def RunRenameInstance(
@@ -236,4 +309,5 @@ def RunRenameInstance(
     env["OLD_INSTANCE_NAME"] = old_name
     names = f"{old_name}-{instance.name}"
     log_file = LogFileName("rename", instance.os, names, rt.clock.time())
-    _RunScript("OS rename script", os_obj.rename_script, env, os_obj, log_file, rt)
+    timeout = _GetTimeout("instance_run_rename")
+    _RunScript("OS rename script", [os_obj.rename_script], env, os_obj, log_file, timeout, rt)

@@ -282,6 +282,7 @@ class Processes(Protocol):
         timeout: float | None = None,
         input: str | None = None,  # noqa: A002 - the name subprocess gave it
         output: str | None = None,
+        max_output: int | None = None,
     ) -> process.RunResult:
         """Run a program to its end."""
 
@@ -561,6 +562,7 @@ class _RealProcesses:
         timeout: float | None = None,
         input: str | None = None,  # noqa: A002
         output: str | None = None,
+        max_output: int | None = None,
     ) -> process.RunResult:
         # Imported late: what never starts a program does not pay for subprocess.
         from ..utils import process
@@ -573,6 +575,7 @@ class _RealProcesses:
             timeout=timeout,
             input=input,
             output=output,
+            max_output=max_output,
         )
 
     @staticmethod

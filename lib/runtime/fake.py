@@ -274,6 +274,7 @@ class FakeProcesses:
         timeout: float | None = None,
         input: str | None = None,  # noqa: A002
         output: str | None = None,
+        max_output: int | None = None,
     ) -> process.RunResult:
         from ..utils import process
 

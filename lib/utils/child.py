@@ -25,6 +25,8 @@ KILL_GRACE = 1.0
 
 #: Between two looks whether a session has ended (seconds).
 _POLL: Final = 0.02
+#: Between two looks at what grows while the child runs (seconds).
+_WATCH_INTERVAL: Final = 0.25
 _READ_SIZE: Final = 65536
 #: A write of that much to a pipe that is ready never blocks.
 _WRITE_SIZE: Final = 512
@@ -94,9 +96,14 @@ class _Dialogue:
     """
 
     def __init__(
-        self, proc: subprocess.Popen[bytes], data: bytes | None, max_output: int | None
+        self,
+        proc: subprocess.Popen[bytes],
+        data: bytes | None,
+        max_output: int | None,
+        watch: Callable[[], None] | None,
     ) -> None:
         self.exited = False
+        self._watch = watch
         self.stdout = Capture(max_output)
         self.stderr = Capture(max_output)
         self._data = memoryview(data or b"")
@@ -151,6 +158,9 @@ class _Dialogue:
             wait = None if deadline is None else deadline - time.monotonic()
             if wait is not None and wait <= 0:
                 return False
+            if self._watch is not None:
+                self._watch()
+                wait = _WATCH_INTERVAL if wait is None else min(wait, _WATCH_INTERVAL)
             for key, _ in self._selector.select(wait):
                 key.data()
         return True
@@ -170,6 +180,7 @@ def Communicate(
     timeout: float | None = None,
     max_output: int | None = None,
     own_session: bool = True,
+    watch: Callable[[], None] | None = None,
 ) -> Outcome:
     """Feed and read a child until it ends or its time is over, and reap it.
 
@@ -178,9 +189,10 @@ def Communicate(
       - timeout: seconds until its session is told to end (TERM), and killed after TERM_GRACE
       - max_output: bytes of each stream that are kept at most
       - own_session: it is the leader of a session; else it alone is ended
+      - watch: called several times a second until it ends
     """
     try:
-        dialogue = _Dialogue(proc, data, max_output)
+        dialogue = _Dialogue(proc, data, max_output, watch)
         try:
             return _Converse(proc, dialogue, timeout, own_session)
         finally:

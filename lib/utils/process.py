@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Final, NoReturn
 
 from .. import constants, errors, pathutils
-from . import child, io, text
+from . import child, io, loglimit, text
 from .detach import CloseFDs, Daemonize, ParseStartReport, StartReport
 from .memory import Mlockall
 
@@ -150,7 +150,7 @@ def RunCmd(
       - interactive: stay in our session, so that the program can ask the user on the terminal; it
         reads our standard input unless one is given
       - max_output: bytes of standard output, and of standard error, that are kept at most: the
-        first and the last, with a note between them
+        first and the last, with a note between them; of an output file what this program appends
 
     Raises: OpExecError if the program doesn't exist, other OSErrors as they are, ProgrammerError
     for a text as C{cmd} and where running programs is forbidden.
@@ -181,7 +181,19 @@ def RunCmd(
             raise errors.OpExecError(
                 f"Can't execute '{argv[0]}': not found ({err.filename or argv[0]})"
             ) from err
-    outcome = child.Communicate(proc, stdin_data, timeout, max_output, not interactive)
+        log = None
+        if max_output is not None and not isinstance(target, int):
+            log = loglimit.LogLimit(target.fileno(), max_output)
+        outcome = child.Communicate(
+            proc,
+            stdin_data,
+            timeout,
+            max_output,
+            not interactive,
+            watch=None if log is None else log.Check,
+        )
+        if log is not None:
+            log.Check()
 
     code = outcome.code
     result = RunResult(
@@ -229,7 +241,8 @@ def _OutputText(data: bytes) -> str:
 @contextlib.contextmanager
 def _OutputTarget(output: str | None) -> Iterator[int | IO[bytes]]:
     if output is not None:
-        with open(output, "ab") as fobj:
+        # Also for reading: who limits it has to.
+        with open(output, "a+b", buffering=0) as fobj:
             yield fobj
     else:
         yield subprocess.PIPE

@@ -3,12 +3,15 @@
 import errno
 import os
 import shutil
+import signal
+import stat
 
 import pytest
 
 from ganeti import constants, errors, objects, pathutils
 from ganeti.backend import os_defs, os_scripts
 from ganeti.runtime import fake
+from ganeti.utils import child
 
 SCRIPTS = ("create", "import", "export", "rename")
 
@@ -207,6 +210,7 @@ def _Instance(os_name="debian", **kwargs):
     values = {
         "name": "inst1.example.com",
         "uuid": "some-uuid",
+        "ctime": 1.5,
         "primary_node": "node1",
         "os": os_name,
         "hypervisor": "kvm",
@@ -265,12 +269,17 @@ def _Environment(versions, variants=(), os_name="debian", debug=0):
     )
 
 
-class TestEnvironment:
-    """OS1: the right variables for each version of the interface."""
-
-    COMMON = {
+#: What scripts are told, and since which version of the interface: the names with N and M stand for
+#: all disks and NICs. INSTANCE_HYPERVISOR and the sizes are new in 15, more comes with 20.
+VARIABLES = {
+    10: {
+        "PATH": "/sbin:/bin:/usr/sbin:/usr/bin",
+        "LC_ALL": "C",
+        "OS_API_VERSION": "10",
         "INSTANCE_NAME": "inst1.example.com",
+        "INSTANCE_OS": "debian+etch",
         "HYPERVISOR": "kvm",
+        "DEBUG_LEVEL": "3",
         "DISK_COUNT": "2",
         "DISK_0_PATH": "/srv/d0",
         "DISK_0_ACCESS": "rw",
@@ -293,43 +302,73 @@ class TestEnvironment:
         "INSTANCE_BE_memory": "128",
         "INSTANCE_BE_vcpus": "1",
         "INSTANCE_BE_auto_balance": "False",
-        "LC_ALL": "C",
-        "PATH": "/sbin:/bin:/usr/sbin:/usr/bin",
+        "INSTANCE_HV_kernel_path": "/k",
+        "INSTANCE_HV_acpi": "True",
+        "INSTANCE_HV_disk_type": "scsi",
+        "INSTANCE_HV_nic_type": "e1000",
+    },
+    15: {
+        "OS_API_VERSION": "15",
+        "OS_NAME": "debian",
+        "OS_VARIANT": "etch",
+        "INSTANCE_HYPERVISOR": "kvm",
+        "DISK_0_SIZE": "100",
+        "DISK_1_SIZE": "200",
+    },
+    20: {
+        "OS_API_VERSION": "20",
+        "INSTANCE_UUID": "some-uuid",
+        "INSTANCE_CTIME": "1.5",
+        "INSTANCE_PRIMARY_NODE": "node1",
+        "INSTANCE_SECONDARY_NODES": "",
+        "DISK_0_UUID": "disk-uuid",
+    },
+}
+
+
+def _Expected(version):
+    """All variables of a version."""
+    return {
+        key: value
+        for since in (10, 15, 20)
+        if since <= version
+        for key, value in VARIABLES[since].items()
     }
 
-    def test_api_10_gets_what_2_0_gave(self):
-        env = _Environment([10], os_name="debian", debug=3)
-        assert env == {
-            **self.COMMON,
-            "OS_API_VERSION": "10",
-            "INSTANCE_OS": "debian",
-            "DEBUG_LEVEL": "3",
-        }
 
-    def test_api_15(self):
-        env = _Environment([10, 15], ["lenny", "etch"], os_name="debian+etch")
-        assert env == {
-            **self.COMMON,
-            "OS_API_VERSION": "15",
-            "INSTANCE_OS": "debian+etch",
-            "OS_NAME": "debian",
-            "OS_VARIANT": "etch",
-            "DEBUG_LEVEL": "0",
-            "INSTANCE_HYPERVISOR": "kvm",
-            "INSTANCE_HV_kernel_path": "/k",
-            "INSTANCE_HV_acpi": "True",
-            "INSTANCE_HV_disk_type": "scsi",
-            "INSTANCE_HV_nic_type": "e1000",
-            "INSTANCE_UUID": "some-uuid",
-            "INSTANCE_PRIMARY_NODE": "node1",
-            "INSTANCE_SECONDARY_NODES": "",
-            "DISK_0_SIZE": "100",
-            "DISK_0_UUID": "disk-uuid",
-            "DISK_1_SIZE": "200",
-        }
+class TestEnvironment:
+    """OS1: the right variables for each version of the interface, and not one more."""
 
-    def test_api_20_is_chosen_if_there(self):
-        assert _Environment([10, 15, 20])["OS_API_VERSION"] == "20"
+    @pytest.mark.parametrize("version", [10, 15, 20])
+    def test_all_of_it(self, version):
+        env = _Environment([version], ["lenny", "etch"], os_name="debian+etch", debug=3)
+        assert env == _Expected(version)
+
+    @pytest.mark.parametrize("version", [10, 15, 20])
+    def test_verify_script_knows_no_instance(self, version):
+        names = {"PATH", "LC_ALL", "OS_API_VERSION", "DEBUG_LEVEL", "OS_NAME", "OS_VARIANT"}
+        env = os_scripts.BasicEnvironment("debian+etch", _OS([version]), 3)
+        expected = _Expected(version)
+        assert env == {key: expected[key] for key in names if key in expected}
+
+    def test_unusual_instance(self):
+        """No hypervisor with types of disks, no NICs, nothing but what is there."""
+        instance = _Instance(hvparams={}, beparams={}, nics=[], disks=[], hypervisor="fake")
+        env = os_scripts.OSEnvironment(instance, _OS([10]))
+        counts = {"DISK_COUNT": "0", "NIC_COUNT": "0", "HYPERVISOR": "fake"}
+        gone = ("DISK_", "NIC_", "INSTANCE_BE_", "INSTANCE_HV_")
+        expected = {k: v for k, v in _Expected(10).items() if not k.startswith(gone)}
+        assert env == {**expected, **counts, "DEBUG_LEVEL": "0", "INSTANCE_OS": "debian"}
+
+    def test_blktap(self):
+        instance = _Instance(
+            disks=[objects.Disk(dev_type="file", logical_id=("blktap", "/x"), size=1, mode="ro")]
+        )
+        env = os_scripts.OSEnvironment(instance, _OS([10]), devices={0: _Device("/x")})
+        assert (env["DISK_0_BACKEND_TYPE"], env["DISK_0_ACCESS"]) == ("file:blktap", "ro")
+
+    def test_highest_common_version_is_chosen(self):
+        assert _Environment([10, 20, 15, 99])["OS_API_VERSION"] == "20"
 
     def test_first_variant_by_default(self):
         assert _Environment([15], ["lenny", "etch"])["OS_VARIANT"] == "lenny"
@@ -341,16 +380,20 @@ class TestEnvironment:
     def test_os_without_variants(self):
         assert _Environment([15])["OS_VARIANT"] == ""
 
-    def test_import_and_export(self):
-        env = _Environment([15])
-        imported = os_scripts.ImportEnvironment(env, 1)
-        assert imported["IMPORT_DEVICE"] == "/dev/vg/lv"
-        assert imported["IMPORT_INDEX"] == "1"
-        exported = os_scripts.ExportEnvironment(env, 0, "/dev/vg/lv.snap")
-        assert exported["EXPORT_DEVICE"] == "/dev/vg/lv.snap"
-        assert exported["EXPORT_INDEX"] == "0"
-        assert "IMPORT_DEVICE" not in env
-        assert exported["DISK_0_PATH"] == "/srv/d0"
+    @pytest.mark.parametrize("version", [10, 15, 20])
+    def test_import_and_export(self, version):
+        env = _Environment([version], ["etch"], os_name="debian+etch", debug=3)
+        own = {"IMPORT_DEVICE": "/dev/vg/lv", "IMPORT_INDEX": "1"}
+        if version == 20:
+            own["IMPORT_DISK_PATH"] = "/dev/vg/lv"
+        assert os_scripts.ImportEnvironment(env, 1) == {**_Expected(version), **own}
+        # The disk itself is named, too, and is not what is to be exported.
+        own = {"EXPORT_DEVICE": "/dev/vg/lv.snap", "EXPORT_INDEX": "0"}
+        if version == 20:
+            own["EXPORT_DISK_PATH"] = "/dev/vg/lv.snap"
+        snapshot = os_scripts.ExportEnvironment(env, 0, "/dev/vg/lv.snap")
+        assert snapshot == {**_Expected(version), **own}
+        assert env == _Expected(version)
 
     def test_diskless(self):
         instance = _Instance(disks=[])
@@ -386,29 +429,114 @@ class TestScripts:
 
     def test_create(self, definition, instance, monkeypatch):
         monkeypatch.setenv("SECRET_OF_THE_DAEMON", "x")
-        self._Script(definition, "create", "pwd; env | sort; echo oops >&2; cat")
+        body = 'pwd; echo "arguments $#"; cat; echo oops >&2; ps -o sid= -p $$'
+        self._Script(definition, "create", body)
         os_scripts.InstanceOsAdd(instance, False, 2)
         name, log = self._Log()
         assert name.startswith("add-debian+lenny-inst1.example.com-2")
-        lines = log.splitlines()
-        # In its own directory, without anything of ours, with nothing to read
-        assert lines[0] == str(definition)
-        assert "oops" in lines
-        assert "DEBUG_LEVEL=2" in lines
-        assert "OS_VARIANT=lenny" in lines
-        assert not [line for line in lines if "SECRET" in line or "REINSTALL" in line]
+        # In its own directory and session, with nothing to read
+        directory, arguments, problem, session = log.splitlines()
+        assert (directory, arguments, problem) == (str(definition), "arguments 0", "oops")
+        assert int(session) != os.getsid(0)
+        # It may show a password.
+        mode = os.stat(os.path.join(pathutils.LOG_OS_DIR, name)).st_mode
+        assert stat.S_IMODE(mode) == 0o600
 
-    def test_reinstall(self, definition, instance):
-        self._Script(definition, "create", "env")
-        os_scripts.InstanceOsAdd(instance, True, 0)
-        assert "INSTANCE_REINSTALL=1" in self._Log()[1].splitlines()
+    #: Prints exactly what it is given, and itself.
+    SHOWS_ENVIRONMENT = "#!/bin/cat /proc/self/environ\n"
+
+    @pytest.mark.parametrize(
+        ("script", "own"),
+        [
+            ("create", {}),
+            ("reinstall", {"INSTANCE_REINSTALL": "1"}),
+            ("rename", {"OLD_INSTANCE_NAME": "old.example.com"}),
+        ],
+    )
+    @pytest.mark.parametrize("version", [10, 15])
+    def test_environment(self, definition, instance, monkeypatch, version, script, own):
+        """Nothing of the daemon's own."""
+        monkeypatch.setenv("SECRET_OF_THE_DAEMON", "x")
+        (definition / "ganeti_api_version").write_text(f"{version}\n")
+        if script == "rename":
+            (definition / "rename").write_text(self.SHOWS_ENVIRONMENT)
+            os_scripts.RunRenameInstance(instance, "old.example.com", 3)
+        else:
+            (definition / "create").write_text(self.SHOWS_ENVIRONMENT)
+            os_scripts.InstanceOsAdd(instance, script == "reinstall", 3)
+        log = self._Log()[1].removesuffix(self.SHOWS_ENVIRONMENT)
+        found = dict(item.split("=", 1) for item in log.split("\0") if item)
+        expected = os_scripts.OSEnvironment(instance, os_defs.FindOS("debian"), 3)
+        assert found == {**expected, **own}
+
+    def test_verify_judges_first(self, definition, instance):
+        """Version 20: with an argument, and nothing of the instance."""
+        (definition / "ganeti_api_version").write_text("20\n")
+        (definition / "parameters.list").write_text("")
+        self._Script(definition, "create", "echo created")
+        self._Script(definition, "verify", 'echo "judging $*"; env | grep INSTANCE; exit 0')
+        (definition / "verify").chmod(0o755)
+        os_scripts.InstanceOsAdd(instance, False, 0)
+        assert self._Log()[1] == "judging parameters\ncreated\n"
+        self._Script(definition, "verify", 'echo "no variant $OS_VARIANT" >&2; exit 1')
+        with pytest.raises(errors.RPCFail, match=r"OS verify script failed") as excinfo:
+            os_scripts.InstanceOsAdd(instance, False, 0)
+        assert str(excinfo.value).endswith("no variant lenny")
+
+    def test_hanging_script(self, definition, instance, monkeypatch):
+        """It is ended with all of its session when its time is over."""
+        monkeypatch.setattr(os_scripts, "ReadTimeout", lambda: 0.3)
+        body = "timeout 86399 sleep 86401 & echo $$ waits; sleep 86402"
+        self._Script(definition, "create", body)
+        with pytest.raises(errors.RPCFail, match=r"timeout of 0\.3 s reached") as excinfo:
+            os_scripts.InstanceOsAdd(instance, False, 0)
+        (session,) = [line.split()[0] for line in self._Log()[1].splitlines() if "waits" in line]
+        assert f"{session} waits" in str(excinfo.value)
+        assert child.FindSessionMembers(int(session)) == []
+
+    def test_background_process_is_not_waited_for(self, definition, instance):
+        self._Script(definition, "create", "sleep 86403 & echo $$ $!")
+        os_scripts.InstanceOsAdd(instance, False, 0)
+        os.kill(int(self._Log()[1].split()[1]), signal.SIGKILL)
+
+    def test_chatty_script(self, definition, instance, monkeypatch):
+        monkeypatch.setattr(os_scripts, "_MAX_LOG", 2000)
+        self._Script(definition, "create", "seq 1 30000; exit 3")
+        with pytest.raises(errors.RPCFail) as excinfo:
+            os_scripts.InstanceOsAdd(instance, False, 0)
+        log = self._Log()[1]
+        assert len(log) < 2100
+        assert log.startswith("1\n2\n")
+        assert " bytes left out ...]\n" in log
+        assert log.endswith("\n30000\n")
+        assert str(excinfo.value).splitlines()[-20:] == [str(n) for n in range(29981, 30001)]
+
+    @pytest.mark.parametrize(
+        ("content", "create", "rename"),
+        [
+            (None, 4 * 3600, 3540),
+            ("600\n", 600, 600),
+            ("86400", 86340, 3540),
+            ("soon", 4 * 3600, 3540),
+            ("-1", 4 * 3600, 3540),
+        ],
+    )
+    def test_time_limit(self, definition, instance, content, create, rename):
+        """The administrator's; but a node answers before its master gives up."""
+        if content is not None:
+            os.makedirs(os.path.dirname(pathutils.OS_TIMEOUT_FILE), exist_ok=True)
+            with open(pathutils.OS_TIMEOUT_FILE, "w", encoding="ascii") as fobj:
+                fobj.write(content)
+        assert os_scripts._GetTimeout("instance_os_add") == create
+        assert os_scripts._GetTimeout("instance_run_rename") == rename
 
     def test_failure_shows_the_end_of_the_log(self, definition, instance):
         self._Script(definition, "create", "seq 1 100; exit 3")
         with pytest.raises(errors.RPCFail) as excinfo:
             os_scripts.InstanceOsAdd(instance, False, 0)
         text = str(excinfo.value)
-        assert "exit code 3" in text
+        name, _ = self._Log()
+        assert f"exit code 3), last lines in the log file {pathutils.LOG_OS_DIR}/{name}:" in text
         assert text.splitlines()[-20:] == [str(number) for number in range(81, 101)]
 
     def test_rename(self, definition, instance):
