@@ -30,9 +30,11 @@ from bench import (  # noqa: E402
     rows_calls,
     rows_config,
     rows_daemons,
+    rows_guests,
     rows_instances,
     rows_jobs,
     rows_locking,
+    rows_migration,
     rows_nodes,
     table,
 )
@@ -47,7 +49,9 @@ ROWS: list[table.Row] = [
     *rows_daemons.ROWS,
     *rows_calls.ROWS,
     *rows_instances.ROWS,
+    *rows_guests.ROWS,
     *rows_nodes.ROWS,
+    *rows_migration.ROWS,
 ]
 
 

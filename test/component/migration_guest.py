@@ -21,8 +21,11 @@ _DIGIT = bytes.fromhex("66c1c304 88d8 240f 0441".replace(" ", ""))
 _PUT = bytes.fromhex("88c4 bafd03 ec a820 74f8 88e0 baf803 ee c3".replace(" ", ""))
 
 
-def BootSector(dirty=False):
-    """A sector that makes the machine count."""
+def BootSector(dirty=False, idle=True):
+    """A sector that makes the machine count.
+
+    @param idle: wait for the timer's next tick; else a letter comes each millisecond
+    """
     code = bytearray(_START)
     loop = len(code)
     code += _COUNT
@@ -37,7 +40,7 @@ def BootSector(dirty=False):
     code += bytes([0xB0, 0x0A])  # mov al,10
     calls.append(len(code))
     code += bytes(3)
-    if not dirty:
+    if idle and not dirty:
         code += bytes([0xFB, 0xF4])  # sti; hlt
     code += bytes([0xEB, (loop - len(code) - 2) & 0xFF])  # jmp loop
     put = len(code)
@@ -138,10 +141,10 @@ def WaitUntil(condition, describe, patience=PATIENCE):
         time.sleep(0.02)
 
 
-def MakeDisk(path, dirty=False, size=2**20):
+def MakeDisk(path, dirty=False, size=2**20, idle=True):
     """A disk that counts."""
     with open(path, "wb") as fobj:
-        fobj.write(BootSector(dirty))
+        fobj.write(BootSector(dirty, idle))
         fobj.truncate(size)
     return str(path)
 

@@ -541,8 +541,7 @@ def assets():
 class TestLinux:
     """TG1: a guest that writes all the time loses nothing that it was told is written."""
 
-    @pytest.mark.parametrize("nics", [0, 1])
-    def test_no_lost_write(self, lab, assets, nics):
+    def test_no_lost_write(self, lab, assets):
         instance = lab.Instance(
             kernel_path=assets.kernel, initrd_path=assets.initrd, kernel_args="quiet panic=1"
         )
