@@ -209,6 +209,28 @@ class TestRecreate:
         cw.CheckDisksFit(world)
 
     @pytest.mark.parametrize("kind", KINDS)
+    def test_one_of_two(self, kind):
+        """The other one, and the directory they are in, are not touched by undoing."""
+        world = Prepare(kind, Stop())
+        disk = world.cfg.GetInstanceInfo(cw.NAME).disks[1]
+        for node in disk.GetNodes(cw.NODE2):
+            world.cfg.SetDiskID(disk, node)
+            for part in disk.IterTree():
+                key = fakedisks.DeviceKey(part)
+                store = world.rpc._Store(world.rpc.nodes[node], key)
+                store.disks.remove(key)
+                store.drbd.pop(key, None)
+                store.active.discard(key)
+        before = cw.OnNodes(world)
+        world.rpc.Fail("blockdev_create", "no space")
+        with pytest.raises(errors.OpExecError, match="no space"):
+            world.Run(Recreate(1))
+        world.rpc.Heal()
+        assert cw.OnNodes(world) == before
+        world.Run(Recreate(1))
+        cw.CheckDisksFit(world)
+
+    @pytest.mark.parametrize("kind", KINDS)
     def test_what_exists_is_kept(self, kind):
         world = Prepare(kind, Stop())
         nodes = cw.OnNodes(world)
