@@ -14,8 +14,9 @@ class LUInstanceFailover(instance_target.MobileInstanceLU):
     """Stop an instance and start it on its secondary node, or on any other if its disks allow.
 
     Other than in release 2.1, disks that a living node does not shut down are an obstacle, unless
-    the consistency is to be ignored. Until the configuration says that the instance is on the other node, whatever fails has it
-    started again where it was; from then on C{gnt-instance startup} goes on where this broke off.
+    the consistency is to be ignored. Until the configuration says that the instance is on the other
+    node, whatever fails has it started again where it was; from then on C{gnt-instance startup}
+    goes on where this broke off.
     """
 
     HPATH = "instance-failover"

@@ -65,7 +65,7 @@ class LUInstanceMigrate(instance_target.MobileInstanceLU):
     def DescribeChanges(self) -> list[announce.Change]:
         instance = self._GetInstance()
         if self.op.cleanup:
-            return migration_cleanup.DescribeChanges(instance, self.targets)
+            return migration_cleanup.DescribeChanges(self, instance, self.targets)
         return DescribeMigration(instance, self.targets[0], self.op.live)
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:

@@ -33,16 +33,32 @@ def GetCandidates(
     return [name for name in text.NiceSort(others) if not base.GetNode(lu, name).offline]
 
 
-def DescribeChanges(instance: objects.Instance, others: Sequence[str]) -> list[announce.Change]:
-    """What L{Cleanup} would do, for a dry run; pure."""
-    nodes = [instance.primary_node, *others]
-    change = announce.OfInstance(
-        instance.name, "primary_node becomes the node on which it is found to run"
-    )
+def DescribeChanges(
+    lu: base.LogicalUnit, instance: objects.Instance, others: Sequence[str]
+) -> list[announce.Change]:
+    """What L{Cleanup} would do, for a dry run."""
+    nodes = [
+        name for name in [instance.primary_node, *others] if not base.GetNode(lu, name).offline
+    ]
+    lines = announce.OnNodes(nodes, "end a migration that is under way")
+    results = lu.rpc.call_instance_list(nodes, [instance.hypervisor])
+    running = [
+        node
+        for node, result in results.items()
+        if not result.fail_msg and instance.name in result.payload
+    ]
+    if len(running) == 1 and running[0] != instance.primary_node:
+        new = instance.Copy()
+        new.primary_node = running[0]
+        lines += announce.Between(instance, new)
+    where = announce.FormatNames(running) if running else "none of them"
     return [
-        *announce.OnNodes(nodes, "end a migration that is under way"),
-        change,
-        *announce.OnNodes(nodes, "remove what is left where it does not run, close its disks"),
+        *lines,
+        *announce.OnNodes(
+            nodes,
+            f"remove what is left where it does not run, close its disks there (it runs on {where}"
+            " now)",
+        ),
     ]
 
 

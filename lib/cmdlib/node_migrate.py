@@ -124,10 +124,9 @@ class LUNodeMigrate(base.LogicalUnit):
 
     def DescribeChanges(self) -> list[announce.Change]:
         return [
-            announce.OfInstance(
-                instance.name,
-                f"a job migrates it from {self.op.node_name} to"
-                f" {self.targets[instance.name] or 'where an allocator says'}",
+            announce.Change(
+                f"a job migrates {instance.name} from {self.op.node_name} to"
+                f" {self.targets[instance.name] or 'where an allocator says'}"
             )
             for instance in self.instances
         ]

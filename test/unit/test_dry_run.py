@@ -7,7 +7,7 @@ import re
 import pytest
 
 from ganeti import cmdlib, constants, errors, locking, opcodes, pathutils, rpc_defs
-from ganeti.cmdlib import announce, base, dryrun, fake
+from ganeti.cmdlib import announce, base, dryrun, fake, fakedisks
 from ganeti.config import fake as config_fake
 
 NODE1, NODE2, NODE3 = (config_fake.NodeName(number) for number in (1, 2, 3))
@@ -21,6 +21,27 @@ def Create(**values):
 
 def Mirrored():
     return Create(disk_template="drbd", snode=NODE1)
+
+
+def Failover(**values):
+    return opcodes.OpInstanceFailover(instance_name=NAME, ignore_consistency=False, **values)
+
+
+def Migrate(**values):
+    defaults = {"live": True, "cleanup": False}
+    return opcodes.OpInstanceMigrate(instance_name=NAME, **{**defaults, **values})
+
+
+def _ShareFiles(world):
+    cluster = world.cfg.GetClusterInfo()
+    cluster.shared_file_storage_dir = fakedisks.SHARED_DIR
+    world.cfg.Update(cluster, None)
+
+
+def _Misplace(world):
+    """A migration of which nobody knows that it was over."""
+    nodes = world.rpc.nodes
+    nodes[NODE1].running[NAME] = nodes[NODE2].running.pop(NAME)
 
 
 def Stop():
@@ -450,6 +471,67 @@ CASES = {
         opcodes.OpNodeEvacuate(node_name=NODE1, remote_node=NODE3),
         [Mirrored()],
         [f"    a job moves the secondary of {NAME} from {NODE1} to {NODE3}"],
+    ),
+    # Changing nodes
+    "failover": (
+        Failover(),
+        [Mirrored()],
+        [
+            f"  locks: instance {NAME} (exclusive), node {NODE1}, {NODE2} (exclusive)",
+            f"    on {NODE2}: shut it down, if it runs; what takes longer than 120 s is killed",
+            f"    instance {NAME}: primary_node {NODE2} -> {NODE1}",
+            f"    on {NODE1}: start it",
+        ],
+    ),
+    "failover-down": (Failover(), [Mirrored(), Stop()], []),
+    "failover-shared": (
+        Failover(iallocator="simple"),
+        [_ShareFiles, Create(disk_template="sharedfile")],
+        [f"    instance {NAME}: primary_node {NODE2} -> {NODE1}"],
+    ),
+    "migrate": (
+        Migrate(),
+        [Mirrored()],
+        [
+            f"    on {NODE1}, {NODE2}: let both nodes use its disks",
+            f"    on {NODE2}: send it to {NODE1}, while it runs",
+            f"    on {NODE1}: take it over",
+            f"    instance {NAME}: primary_node {NODE2} -> {NODE1}",
+        ],
+    ),
+    "migrate-shared": (
+        Migrate(live=False, target_node=NODE3),
+        [_ShareFiles, Create(disk_template="sharedfile")],
+        [f"    on {NODE2}: send it to {NODE3}, stopped meanwhile"],
+    ),
+    "migrate-cleanup": (
+        Migrate(cleanup=True),
+        [Mirrored(), _Misplace],
+        [
+            f"    instance {NAME}: primary_node {NODE2} -> {NODE1}",
+            f"    on {NODE1}, {NODE2}: remove what is left where it does not run, close its disks"
+            f" there (it runs on {NODE1} now)",
+        ],
+    ),
+    "migrate-cleanup-nothing": (Migrate(cleanup=True), [Mirrored()], []),
+    "migrate-node": (
+        opcodes.OpNodeMigrate(node_name=NODE2, live=True),
+        [Mirrored()],
+        [
+            f"  locks: instance {NAME} (shared), node {NODE1}, {NODE2} (shared)",
+            f"    a job migrates {NAME} from {NODE2} to {NODE1}",
+        ],
+    ),
+    "move": (
+        opcodes.OpInstanceMove(instance_name=NAME, target_node=NODE3),
+        [Create()],
+        [
+            f"    on {NODE3}: create disk/0, disk/1",
+            f"    on {NODE2}: copy disk/0, disk/1 to {NODE3}",
+            f"    instance {NAME}: primary_node {NODE2} -> {NODE3}",
+            f"    on {NODE2}: remove disk/0, disk/1",
+            f"    on {NODE3}: start it",
+        ],
     ),
 }
 

@@ -250,10 +250,9 @@ def Finish(world, text):
             return
         _, text = RunAndTell(world, op)
         CheckNoHarm(world, text)
-        if Running(world) == [Instance(world).primary_node]:
-            # Whatever the hints say that went with it.
-            if "--cleanup" not in text:
-                return
+        # Else whatever the hints say that went with it.
+        if Running(world) == [Instance(world).primary_node] and "--cleanup" not in text:
+            return
 
 
 @pytest.mark.parametrize("mode", MODES)
