@@ -86,6 +86,13 @@ class TestConsistency:
         lu.rpc.nodes[NODE3].faulty = True
         assert not disk_ops.CheckDiskConsistency(lu, disk, NODE3, False, ldisk=True)
 
+    def test_mirror_that_lost_its_disk(self, lu):
+        """What is below it is fine, but nobody writes to it."""
+        disk = NewDrbd()
+        Put(lu, disk)
+        StateOf(lu, NODE3, disk).children = []
+        assert not disk_ops.CheckDiskConsistency(lu, disk, NODE3, False, ldisk=True)
+
     def test_missing_child(self, lu):
         disk = NewDrbd()
         Put(lu, disk)
