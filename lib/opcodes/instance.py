@@ -55,7 +55,12 @@ class OpInstanceCreate(OpCode):
         Param(
             "disk_template", ht.TMaybe(common.DISK_TEMPLATE), None, "Disk layout; needed to create"
         ),
-        Param("pnode", common.MAYBE_NAME, None, "Primary node; either this or an allocator"),
+        Param(
+            "pnode",
+            common.MAYBE_NAME,
+            None,
+            "Primary node; without it, and without an allocator, one of the cluster chooses",
+        ),
         Param("snode", common.MAYBE_NAME, None, "Secondary node"),
         common.P_IALLOCATOR,
         Param("hypervisor", common.MAYBE_NAME, None, "Hypervisor; None for the default one"),
