@@ -233,6 +233,55 @@ class TestFailover:
         assert Where(world) == (NODE2, [NODE2])
 
 
+class TestSteps:
+    def _Calls(self, world, op):
+        world.rpc.calls.clear()
+        world.Run(op)
+        looks = ("blockdev_find", "node_info", "bridges_exist", "hooks_runner")
+        return [(call, node[4:5]) for call, node in world.rpc.calls if call not in looks]
+
+    def test_mirrors(self):
+        mirror = [
+            (call, side)
+            for call in ("drbd_disconnect_net", "drbd_attach_net", "drbd_wait_sync")
+            for side in "23"
+        ]
+        assert self._Calls(NewWorld(), Migrate()) == [
+            ("instance_migratable", "2"),
+            ("migration_info", "2"),
+            ("blockdev_close", "3"),
+            *mirror,
+            ("accept_instance", "3"),
+            ("instance_migrate", "2"),
+            ("instance_get_migration_status", "2"),
+            ("instance_get_migration_status", "2"),
+            # Neither of them may be asked to go on before it is known where the guest is.
+            ("finalize_migration", "3"),
+            ("instance_finalize_migration_src", "2"),
+            ("blockdev_close", "2"),
+            ("drbd_wait_sync", "2"),
+            ("drbd_wait_sync", "3"),
+            *mirror,
+        ]
+
+    def test_shared_files(self):
+        assert self._Calls(NewWorld("sharedfile"), Migrate(target_node=NODE3)) == [
+            ("instance_migratable", "2"),
+            ("migration_info", "2"),
+            ("blockdev_assemble", "3"),
+            ("blockdev_assemble", "3"),
+            ("accept_instance", "3"),
+            ("instance_migrate", "2"),
+            ("instance_get_migration_status", "2"),
+            ("instance_get_migration_status", "2"),
+            ("finalize_migration", "3"),
+            ("instance_finalize_migration_src", "2"),
+            ("blockdev_close", "2"),
+            ("blockdev_shutdown", "2"),
+            ("blockdev_shutdown", "2"),
+        ]
+
+
 class TestWatching:
     def test_progress(self):
         world = NewWorld()
@@ -397,11 +446,24 @@ class TestCleanup:
             device.primary = True
         world.rpc.call_accept_instance(NODE3, instance, "", "192.0.2.3")
         world.rpc.call_instance_migrate(NODE2, instance, "", False)
+        world.rpc.calls.clear()
         world.Run(Migrate(cleanup=True))
+        calls = [call for call, _ in world.rpc.calls]
+        assert calls.index("instance_abort_migration") < calls.index("instance_list")
         assert Where(world) == (NODE2, [NODE2])
         for node in world.rpc.nodes.values():
             assert not (node.incoming or node.outgoing or node.paused)
         assert not any(dev.primary for dev in world.rpc.nodes[NODE3].drbd.values())
+
+    def test_it_can_not_be_ended(self):
+        world = NewWorld()
+        world.rpc.migration_script = [ACTIVE]
+        instance = world.cfg.GetInstanceInfo(NAME)
+        world.rpc.nodes[NODE3].incoming.add(NAME)
+        world.rpc.call_instance_migrate(NODE2, instance, "", True)
+        world.rpc.Fail("instance_abort_migration")
+        assert f"under way on node {NODE2}" in Fails(world, Migrate(cleanup=True))
+        assert Where(world) == (NODE2, [NODE2])
 
     def test_found_elsewhere(self):
         world = NewWorld("sharedfile")
