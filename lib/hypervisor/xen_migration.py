@@ -37,6 +37,8 @@ _LISTEN_TIMEOUT: Final = 10.0
 #: Seconds after the transport was cut in which C{xl} lets the guest go on.
 _CANCEL_TIMEOUT: Final = 60.0
 _POLL: Final = 0.1
+#: End of the identity of a process that does not run.
+_ENDED: Final = " ended"
 _LOG_LINES: Final = 5
 
 #: Starts a program that goes on without us; arguments: command, file for its output.
@@ -136,15 +138,37 @@ class Processes:
     kill_group: Callable[[int, int], None] = os.killpg
 
     @staticmethod
-    def IsAlive(pid: int, token: str) -> bool:
-        """Does the process run whose command line has that text? Ids are used again."""
-        if pid <= 0:
-            return False
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as fobj:
-                return token.encode() in fobj.read()
-        except OSError:
-            return False
+    def IsAlive(identity: str) -> bool:
+        """Does the process that L{Identify} told of still run?"""
+        return identity == Identify(_Pid(identity)) and not identity.endswith(_ENDED)
+
+
+def Identify(pid: int) -> str:
+    """What a process is known by: its id, which is used again, and when it was started.
+
+    Its command line will not do: for a moment after it was started there is none.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as fobj:
+            # The name before may have any characters.
+            fields = fobj.read().rpartition(")")[2].split()
+    except OSError:
+        return f"{pid}{_ENDED}"
+    return f"{pid}{_ENDED}" if fields[0] in "ZX" else f"{pid} {fields[19]}"
+
+
+def _IsTransport(pid: int) -> bool:
+    """Is that socat, as L{Transport} starts it? For looking again and again."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as fobj:
+            return b"\0OPENSSL:" in fobj.read()
+    except OSError:
+        return False
+
+
+def _Pid(identity: str) -> int:
+    number = identity.partition(" ")[0]
+    return int(number) if number.isdigit() else 0
 
 
 class _Files:
@@ -164,12 +188,6 @@ class _Files:
             return None
         except OSError as err:
             raise errors.HypervisorError(f"Can't read the state of a migration: {err}") from err
-
-    def ReadPid(self, what: str) -> int:
-        try:
-            return int(self.Read(what) or 0)
-        except ValueError:
-            return 0
 
     def Write(self, what: str, content: str = "") -> None:
         try:
@@ -213,7 +231,7 @@ class Incoming:
                 pid = self._processes.start(argv, self._files.Path("listen-log"))
             except errors.OpExecError as err:
                 raise errors.HypervisorError(f"Can't wait for {self._name}: {err}") from err
-            self._files.Write("listener", f"{pid}\n")
+            self._files.Write("listener", Identify(pid))
             if self._WaitUntilListening(pid):
                 return FormatEndpoint(address, candidate)
             problem = (self._files.Read("listen-log") or "").strip()
@@ -238,10 +256,10 @@ class Incoming:
 
     def Stop(self) -> None:
         """Wait no longer; a transfer that goes on is cut."""
-        pid = self._files.ReadPid("listener")
-        if self._processes.IsAlive(pid, "OPENSSL-LISTEN"):
+        identity = self._files.Read("listener") or ""
+        if self._processes.IsAlive(identity):
             with contextlib.suppress(ProcessLookupError):
-                self._processes.kill_group(pid, signal.SIGKILL)
+                self._processes.kill_group(_Pid(identity), signal.SIGKILL)
         self._files.Remove("listener", "listen-log")
 
 
@@ -277,10 +295,10 @@ class Outgoing:
             pid = self._processes.start(argv, os.devnull)
         except errors.OpExecError as err:
             raise errors.HypervisorError(f"Can't migrate {self._name}: {err}") from err
-        self._files.Write("sender", f"{pid}\n")
+        self._files.Write("sender", Identify(pid))
 
     def _IsAlive(self) -> bool:
-        return self._processes.IsAlive(self._files.ReadPid("sender"), self._files.Path("status"))
+        return self._processes.IsAlive(self._files.Read("sender") or "")
 
     def Status(self) -> MigrationStatus:
         """How far it is."""
@@ -307,8 +325,8 @@ class Outgoing:
         self._files.Write("cancelled")
         deadline = self._rt.clock.monotonic() + _CANCEL_TIMEOUT
         while self.Status().status == constants.MIGRATION_ACTIVE:
-            pid = self._files.ReadPid("transport")
-            if self._processes.IsAlive(pid, "OPENSSL:"):
+            pid = _Pid((self._files.Read("transport") or "").strip())
+            if _IsTransport(pid):
                 process.KillProcess(pid, timeout=0)
             if self._rt.clock.monotonic() > deadline:
                 raise errors.HypervisorError(

@@ -131,8 +131,7 @@ class Node:
     def Close(self):
         for pid in [pid for name in os.listdir(self.root) for pid in self.Processes(name)]:
             psutil.Process(pid).kill()
-        self._holder.kill()
-        self._holder.wait()
+        self.namespace.Close()
 
 
 @pytest.fixture

@@ -201,7 +201,10 @@ class TestWay:
         source.Do("FinalizeMigrationSource", False, True)
         source.hv._cert_file = good
         source.Do("MigrateInstance", endpoint, True)
-        assert Over(source) == "completed"
+        assert Over(source) == "completed", (
+            source.Do("GetMigrationStatus").message,
+            (target.run / f"{NAME}.listen-log").read_text(),
+        )
 
     def test_busy_port(self, sides):
         _, target = sides

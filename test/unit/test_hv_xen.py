@@ -1,6 +1,7 @@
 """The Xen hypervisors with a scripted xl (BASE2): start, stop, reboot, information, migration."""
 
 import logging
+import os
 
 import pytest
 
@@ -424,6 +425,16 @@ class TestMigrationJudgement:
     )
     def test_endpoint(self, endpoint, parsed):
         assert xen_migration.ParseEndpoint(endpoint, 8002) == parsed
+
+    def test_a_process_is_known_by_when_it_began(self):
+        """Ids are used again; and one that had ended before it was looked at has ended."""
+        own = xen_migration.Identify(os.getpid())
+        assert xen_migration.Processes.IsAlive(own)
+        pid, began = own.split()
+        assert not xen_migration.Processes.IsAlive(f"{pid} {int(began) - 1}")
+        for pid in ("0", "4194304"):
+            assert not xen_migration.Processes.IsAlive(xen_migration.Identify(int(pid)))
+        assert not xen_migration.Processes.IsAlive("")
 
     def test_commands(self):
         """The stream is encrypted and both ends must show the cluster's certificate."""
