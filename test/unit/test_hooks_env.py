@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ganeti import cmdlib, constants, opcodes, pathutils
+from ganeti import cmdlib, constants, objects, opcodes, pathutils
 from ganeti.cmdlib import fake
 from ganeti.config import fake as config_fake
 
@@ -109,6 +109,27 @@ def Stop():
 def OfInstance(path, op, env, before=(), pre=None, std=STD):
     nodes = [MASTER, PRIMARY]
     return Row(op, path, "INSTANCE", pre or nodes, nodes, {**std, **env}, (Create(), *before))
+
+
+#: What is different if the disks are mirrors, from the first node to the second.
+MIRRORED = {"INSTANCE_DISK_TEMPLATE": "drbd", "INSTANCE_SECONDARIES": OTHER}
+WITH_VOLUMES = opcodes.OpClusterSetParams(vg_name="xenvg")
+
+
+def CreateMirrored(**values):
+    return Create(disk_template="drbd", snode=OTHER, **values)
+
+
+def ToMirror(path, op, env, pre):
+    """Of an instance with mirrors, that goes to where they are."""
+    nodes = {
+        "OLD_PRIMARY": PRIMARY,
+        "OLD_SECONDARY": OTHER,
+        "NEW_PRIMARY": OTHER,
+        "NEW_SECONDARY": PRIMARY,
+    }
+    env = {**STD, **MIRRORED, **env, **nodes}
+    return Row(op, path, "INSTANCE", pre, ALL, env, (WITH_VOLUMES, CreateMirrored()))
 
 
 CLUSTER_TARGET = {"OP_TARGET": config_fake.CLUSTER_NAME}
@@ -271,6 +292,64 @@ ROWS = {
         [Stop()],
         std=DOWN,
     ),
+    "failover": ToMirror(
+        "instance-failover",
+        opcodes.OpInstanceFailover(
+            instance_name="inst1", ignore_consistency=True, shutdown_timeout=7
+        ),
+        {"IGNORE_CONSISTENCY": "True", "SHUTDOWN_TIMEOUT": "7"},
+        [MASTER, OTHER],
+    ),
+    "migrate": ToMirror(
+        "instance-migrate",
+        opcodes.OpInstanceMigrate(instance_name="inst1", live=True, cleanup=False),
+        {"MIGRATE_LIVE": "True", "MIGRATE_CLEANUP": "False"},
+        [MASTER, OTHER],
+    ),
+    "cleanup": ToMirror(
+        "instance-migrate",
+        opcodes.OpInstanceMigrate(instance_name="inst1", live=False, cleanup=True),
+        {"MIGRATE_LIVE": "False", "MIGRATE_CLEANUP": "True"},
+        [MASTER, OTHER],
+    ),
+    "move": Row(
+        opcodes.OpInstanceMove(instance_name="inst1", target_node="node3", shutdown_timeout=7),
+        "instance-move",
+        "INSTANCE",
+        ALL,
+        ALL,
+        {**STD, "TARGET_NODE": OTHER, "SHUTDOWN_TIMEOUT": "7"},
+        (Create(),),
+    ),
+    "export": Row(
+        opcodes.OpBackupExport(instance_name="inst1", target_node="node3", shutdown=False),
+        "instance-export",
+        "INSTANCE",
+        ALL,
+        ALL,
+        {
+            **STD,
+            "INSTANCE_DISK_TEMPLATE": "plain",
+            "EXPORT_NODE": OTHER,
+            "EXPORT_DO_SHUTDOWN": "False",
+            "SHUTDOWN_TIMEOUT": "120",
+        },
+        (WITH_VOLUMES, Create(disk_template="plain")),
+    ),
+    "migrate-node": Row(
+        opcodes.OpNodeMigrate(node_name="node2", live=True),
+        "node-migrate",
+        "NODE",
+        [MASTER],
+        [MASTER],
+        {"NODE_NAME": PRIMARY},
+        (WITH_VOLUMES, CreateMirrored()),
+    ),
+}
+
+#: The operations whose hooks run on all nodes of the instance, whichever disks it has.
+OF_INSTANCE = {
+    name for name, row in ROWS.items() if row.kind == "INSTANCE" and row.post == [MASTER, PRIMARY]
 }
 
 #: Their hooks run within the execution, or in more places: they have tests of their own below.
@@ -327,18 +406,40 @@ def world(monkeypatch):
 
 def HooksOf(world, op):
     world.rpc.hooks.clear()
-    world.Run(op)
+    # A copy, as names are completed in it.
+    world.Run(opcodes.OpCode.LoadOpCode(op.__getstate__()))
     return list(world.rpc.hooks)
 
 
 class TestTable:
     @pytest.mark.parametrize("name", ROWS)
     def test_operation(self, world, name):
+        self.Check(world, name, ROWS[name])
+
+    @pytest.mark.parametrize("name", sorted(OF_INSTANCE))
+    def test_with_secondary(self, world, name):
+        """The secondary node is told as well."""
         row = ROWS[name]
+        env = {**row.env, **MIRRORED}
+        if name in ("create", "create-down"):
+            before = (WITH_VOLUMES,)
+            op = CreateMirrored(start=row.op.start)
+        elif name == "set-instance":
+            # Disks of other kinds are added in other ways, of which hooks are told nothing.
+            before = (WITH_VOLUMES, CreateMirrored())
+            op = opcodes.OpCode.LoadOpCode({**row.op.__getstate__(), "disks": []})
+        else:
+            before, op = (WITH_VOLUMES, CreateMirrored(), *row.before[1:]), row.op
+        pre = row.pre if row.pre == [MASTER] else ALL
+        self.Check(world, name, row._replace(op=op, before=before, env=env, pre=pre, post=ALL))
+
+    def Check(self, world, name, row):
         for op in row.before:
-            world.Run(op)
+            HooksOf(world, op)
         if name == "recreate":
-            world.rpc.nodes[PRIMARY].disks.clear()
+            for node in world.rpc.nodes.values():
+                for found in (node.disks, node.drbd, node.active):
+                    found.clear()
         hooks = HooksOf(world, row.op)
         by_phase = {phase: (nodes, env) for nodes, path, phase, env in hooks if path == row.path}
         assert {phase: nodes for phase, (nodes, _) in by_phase.items()} == {
@@ -388,6 +489,40 @@ class TestTable:
         assert found == set(constants.HVC_DEFAULTS["kvm"])
         assert env[prefix + "acpi"] == "False"
         assert "migration_port" in found
+
+
+class TestImport:
+    """It is told where the export is, and its images by disk: false for what it does not have."""
+
+    @pytest.fixture
+    def where(self, world):
+        path = os.path.join(pathutils.EXPORT_DIR, NAME)
+        export = objects.Export(
+            os="noop+default",
+            name=NAME,
+            disks=(objects.ExportedDisk(16, "a.snap"), objects.ExportedDisk(1024, "b.snap")),
+        )
+        world.rpc.nodes[OTHER].exports.append(NAME)
+        world.rpc.nodes[OTHER].descriptions[path] = "".join(
+            line
+            for line in objects.FormatExport(export).splitlines(keepends=True)
+            if "disk1_dump" not in line
+        )
+        return path
+
+    # The one who does not say where it is has it found.
+    @pytest.mark.parametrize("src_node", ["node3", None])
+    def test_environment(self, world, where, src_node):
+        op = Create(mode="import", src_node=src_node, os_type=None)
+        env = {
+            **STD,
+            "ADD_MODE": "import",
+            "SRC_NODE": OTHER,
+            "SRC_PATH": where,
+            "SRC_IMAGES": f"['{where}/a.snap', False]",
+        }
+        nodes = [MASTER, PRIMARY]
+        TestTable().Check(world, "import", Row(op, "instance-add", "INSTANCE", nodes, nodes, env))
 
 
 class TestWithinTheExecution:
