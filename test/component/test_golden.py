@@ -41,6 +41,7 @@ LATER_KEYS = {
     "disk.spindles",
     "disk.uuids",
     "diskparams",
+    "shared_file_storage_dir",
     "group.uuid",
     "ipolicy",
     "master_capable",
@@ -277,7 +278,12 @@ COMPARED = {
 MORE_OUTPUT = {"gnt-cluster info": "Default disk parameters:"}
 
 #: And in the middle.
-MORE_LINES = {"gnt-cluster info": " - default instance allocator: (none)\n"}
+MORE_LINES = {
+    "gnt-cluster info": (
+        " - shared file storage path: /srv/ganeti/shared-file-storage\n",
+        " - default instance allocator: (none)\n",
+    )
+}
 
 #: Exit statuses and error kinds that are others on purpose.
 OTHER_STATUS = {
@@ -285,6 +291,8 @@ OTHER_STATUS = {
     "gnt-instance reinstall -f inst3.example.com": 1,
     "gnt-node failover -f node1.example.com": 1,
     "gnt-job cancel 3": 1,
+    # An instance without disks can be exported
+    "gnt-backup export -n node1.example.com inst3.example.com": 0,
     # That machine's SSH and /proc were wrong
     "gnt-cluster verify": 0,
     "gnt-job list --no-headers --separator=: -o id,status,priority,received_ts": 0,
@@ -327,9 +335,9 @@ class TestCommands:
         if command in MORE_OUTPUT:
             now, mark, _ = now.partition(MORE_OUTPUT[command])
             assert mark
-        if command in MORE_LINES:
-            assert MORE_LINES[command] in now
-            now = now.replace(MORE_LINES[command], "")
+        for line in MORE_LINES.get(command, ()):
+            assert line in now
+            now = now.replace(line, "")
         if command == "gnt-job list":
             rest = iter(_Jobs(now))
             assert [text for text in _Jobs(before) if text not in rest] == []
