@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
+INST, NEW_NAME = "inst1.example.com", "other.example.com"
 PACKAGES = ("ganeti-os-noop", "ganeti-instance-debootstrap")
 
 
@@ -39,6 +41,8 @@ def cluster(NewCluster, packages):
     target = cluster.Root() / "srv/ganeti/os"
     _CopyDefinition(packages, "noop", target / "debian-noop")
     _CopyDefinition(packages, "debootstrap", target / "debootstrap")
+    with (cluster.Root() / "etc/hosts").open("a") as hosts:
+        hosts.write(f"127.1.2.3\t{NEW_NAME}\n")
     return cluster
 
 
@@ -64,7 +68,10 @@ class TestDebianPackages:
         assert "debootstrap+default" in names
         assert any(name.startswith("debian-noop") for name in names)
 
-    def test_noop_installs(self, cluster):
+    # Mirrors and volumes need device-mapper, which not every machine has; disks of any kind are one
+    # device or file each to the script. Without disks there is nothing to install on.
+    @pytest.mark.parametrize("template", ["file", "sharedfile"])
+    def test_noop_installs(self, cluster, template):
         names = cluster.Ok("gnt-os", "list", "--no-headers").split()
         (name, *_) = [item for item in names if item.startswith("debian-noop")]
         cluster.Ok(
@@ -73,10 +80,22 @@ class TestDebianPackages:
             "--no-name-check",
             "--no-ip-check",
             "--node=node1",
-            "--disk-template=file",
+            f"--disk-template={template}",
             "--disk=0:size=16m",
             f"--os-type={name}",
-            "inst1.example.com",
+            INST,
         )
-        rows = cluster.Table("gnt-instance", "list", "-o", "os,status")
-        assert rows == [[name, "running"]]
+        rows = cluster.Table("gnt-instance", "list", "-o", "os,status,disk_template")
+        assert rows == [[name, "running", template]]
+        cluster.Ok("gnt-instance", "shutdown", INST)
+        cluster.Ok("gnt-instance", "reinstall", "-f", INST)
+        assert len(self.Logs(cluster, "add", name)) in (1, 2)  # the same, if in the same second
+        cluster.Ok("gnt-instance", "rename", "--no-ip-check", INST, NEW_NAME)
+        assert self.Logs(cluster, "rename", name)
+        cluster.Ok("gnt-instance", "remove", "-f", NEW_NAME)
+        for log in self.Logs(cluster, "*", name):
+            assert stat.S_IMODE(log.stat().st_mode) == 0o600
+            log.unlink()
+
+    def Logs(self, cluster, kind, name):
+        return sorted((cluster.Root() / "var/log/ganeti/os").glob(f"{kind}-{name}-*.log"))

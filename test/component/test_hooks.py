@@ -175,6 +175,108 @@ class TestWhereAndWhat:
         assert hooks.Ran(MASTER) == before
 
 
+class TestOperations:
+    """What happens to an instance, from its beginning to its end: who is told, and of what."""
+
+    NAME = "life.example.com"
+    #: Command, hook path, nodes before, nodes afterwards, some of what they are told.
+    LIFE = (
+        (
+            f"add -t sharedfile --disk=0:size=16m -o noop+default -n {PRIMARY} --no-name-check"
+            f" --no-ip-check {NAME}",
+            "instance-add",
+            (MASTER, PRIMARY),
+            (MASTER, PRIMARY),
+            {"ADD_MODE": "create", "INSTANCE_DISK_TEMPLATE": "sharedfile"},
+        ),
+        (
+            f"grow-disk {NAME} 0 16m",
+            "disk-grow",
+            (MASTER, PRIMARY),
+            (MASTER, PRIMARY),
+            {"DISK": "0", "AMOUNT": "16", "INSTANCE_DISK0_SIZE": "16"},
+        ),
+        (
+            f"migrate -f -n {OTHER} {NAME}",
+            "instance-migrate",
+            (MASTER, OTHER),
+            NODES,
+            {"OLD_PRIMARY": f"{PRIMARY}.example.com", "NEW_PRIMARY": f"{OTHER}.example.com"},
+        ),
+        (
+            f"failover -f -n {PRIMARY} {NAME}",
+            "instance-failover",
+            (MASTER, PRIMARY),
+            NODES,
+            {"OLD_PRIMARY": f"{OTHER}.example.com", "NEW_PRIMARY": f"{PRIMARY}.example.com"},
+        ),
+        (
+            f"stop {NAME}",
+            "instance-stop",
+            (MASTER, PRIMARY),
+            (MASTER, PRIMARY),
+            {"TIMEOUT": "120", "INSTANCE_STATUS": "up"},
+        ),
+        (
+            f"reinstall -f {NAME}",
+            "instance-reinstall",
+            (MASTER, PRIMARY),
+            (MASTER, PRIMARY),
+            {"INSTANCE_OS_TYPE": "noop+default", "INSTANCE_STATUS": "down"},
+        ),
+        (
+            f"modify -B memory=256 {NAME}",
+            "instance-modify",
+            (MASTER, PRIMARY),
+            (MASTER, PRIMARY),
+            {"INSTANCE_MEMORY": "256", "INSTANCE_BE_memory": "128"},
+        ),
+        (
+            f"rename --no-ip-check {NAME} new.example.com",
+            "instance-rename",
+            (MASTER, PRIMARY),
+            (MASTER, PRIMARY),
+            {"INSTANCE_NAME": NAME, "INSTANCE_NEW_NAME": "new.example.com"},
+        ),
+        (
+            "start new.example.com",
+            "instance-start",
+            (MASTER, PRIMARY),
+            (MASTER, PRIMARY),
+            {"FORCE": "False"},
+        ),
+        (
+            "remove -f --shutdown-timeout=0 new.example.com",
+            "instance-remove",
+            (MASTER,),
+            (MASTER, PRIMARY),
+            {"SHUTDOWN_TIMEOUT": "0"},
+        ),
+    )
+
+    def test_life(self, cluster, hooks):
+        for node in NODES:
+            with (cluster.Root(node) / "etc/hosts").open("a") as hosts:
+                hosts.write("127.1.2.3\tnew.example.com\n")
+        for _, path, *_ in self.LIFE:
+            for phase in ("pre", "post"):
+                hooks.Record(f"{path}-{phase}.d")
+        done = dict.fromkeys(NODES, 0)
+        for command, path, before, afterwards, told in self.LIFE:
+            cluster.Ok("gnt-instance", *command.split())
+            for node in NODES:
+                new = hooks.Records(node)[done[node] :]
+                done[node] += len(new)
+                phases = [
+                    p for p, where in (("pre", before), ("post", afterwards)) if node in where
+                ]
+                assert [
+                    (found["GANETI_HOOKS_PATH"], found["GANETI_HOOKS_PHASE"]) for found in new
+                ] == [(path, phase) for phase in phases], (command, node)
+                for found in new:
+                    assert {key: found[f"GANETI_{key}"] for key in told} == told, (command, node)
+
+
 class TestResults:
     def test_pre_hook_refuses(self, cluster, hooks):
         hooks.Record("instance-shutdown-post.d")
