@@ -399,12 +399,21 @@ class ConfigWriter(ConfigReader):
         logging.info("Added node %s to the configuration", node.name)
 
     def _PutNew(
-        self, pending: Pending, key: claims.Key, obj: objects.Node | objects.Instance, ec_id: str
+        self,
+        pending: Pending,
+        key: claims.Key,
+        obj: objects.Node | objects.Instance,
+        ec_id: str,
+        skipped: int = 0,
     ) -> None:
+        """Store a new object.
+
+        @param skipped: how many serial numbers it leaves out
+        """
         if self._store.Get(key) is not None:
             raise errors.ConfigurationError(f"There is a {key.kind} '{key.name}' already")
         self._EnsureUuids(obj, ec_id)
-        obj.serial_no = self._engine.NextSerial(key, 0)
+        obj.serial_no = self._engine.NextSerial(key, skipped)
         obj.ctime = obj.mtime = self._Now()
         pending.Put(key, obj.Copy())
         pending.Put(claims.CLUSTER_KEY, self._NewCluster())
@@ -462,7 +471,8 @@ class ConfigWriter(ConfigReader):
     def AddInstance(self, instance: objects.Instance, ec_id: str) -> None:
         """Add an instance; the object gets its UUID, serial number and times.
 
-        Minors reserved for it are its own from now on.
+        Minors reserved for it are its own from now on. One that is to run has the serial number
+        that it would have if it had been marked so after it was added.
 
         Raises: ProgrammerError if it is no instance; ConfigurationError if its name, its UUID or
         one of its MACs is in use.
@@ -478,7 +488,7 @@ class ConfigWriter(ConfigReader):
                         f"Can't add instance {instance.name}: its MAC address {nic.mac} is in use"
                         f" by {macs[nic.mac][0]}"
                     )
-            self._PutNew(pending, key, instance, ec_id)
+            self._PutNew(pending, key, instance, ec_id, int(bool(instance.admin_up)))
         self.ReleaseDRBDMinors(instance.name)
 
     def RemoveInstance(self, instance_name: str) -> None:

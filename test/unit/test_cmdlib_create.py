@@ -680,6 +680,14 @@ class TestEffort:
         world.Run(op)
         assert any(f"node {cw.NODE2} ({mode})" in line for line in world.log)
 
+    @pytest.mark.parametrize("kind", ["diskless", "file"])
+    def test_serial_number(self, kind):
+        """Added, then marked to be up: it shows, even if that was a single write."""
+        world = cw.NewWorld(cw.NewOp(kind))
+        assert world.cfg.GetInstanceInfo(cw.NAME).serial_no == 2
+        world.Run(opcodes.OpInstanceShutdown(instance_name=cw.NAME))
+        assert world.cfg.GetInstanceInfo(cw.NAME).serial_no == 3
+
     def test_fails_to_start(self):
         """It is marked up from the beginning, as the user wants it to run."""
         world = cw.NewWorld()
