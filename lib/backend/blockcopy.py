@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from .. import constants, errors, objects, runtime, ssh
+from .. import constants, errors, objects, pathutils, runtime, ssh
 from ..utils import pipeline, text
 from . import blockdev
 from .base import Fail
@@ -66,9 +66,9 @@ def BlockdevExport(
     except errors.BlockDeviceError as err:
         Fail(f"Can't copy disk {disk.iv_name}: {err}", exc_info=True)
     runner = get_ssh(cluster_name)
-    # Devices are no part of what a virtual node has for itself.
-    on_machine = dest_path.startswith("/dev/")
-    target = dest_path if on_machine else runner.PathOnNode(dest_node, dest_path)
+    # What comes from another virtual node names that node's root, unless it went through ours.
+    own = pathutils.IsVirtual() and dest_path.startswith(pathutils.ROOTDIR + "/")
+    target = runner.PathOnNode(dest_node, dest_path) if own else dest_path
     command = BuildWriteCommand(target, size)
     stages = [
         pipeline.Stage(
