@@ -615,15 +615,16 @@ class TestProperties:
 
     @given(st.lists(st.integers(-8, 2000), max_size=20), st.booleans())
     def test_disk_sizes(self, sizes, adopting):
+        low = 0 if adopting else 1
         try:
             disks = create_plan.CheckDiskSettings(
                 [{"size": size} for size in sizes], adopting=adopting
             )
         except errors.OpPrereqError:
-            low = 0 if adopting else 1
             assert len(sizes) > constants.MAX_DISKS or any(size < low for size in sizes)
             return
         for disk, size in zip(disks, sizes, strict=True):
+            assert size >= low
             assert disk["size"] % 4 == 0
             assert size <= disk["size"] < size + 4
             assert disk["mode"] == "rw"

@@ -76,6 +76,8 @@ class TestOneCall:
         config, nodes = cw.Objects(world), cw.OnNodes(world)
         (call, _), err = RunWithFault(world, cw.NewOp(kind), number, how)
         cw.CheckNothingLeaks(world)
+        # Nothing is undone that was not done.
+        assert not any("Could not undo" in line for line in world.log)
         instance = world.cfg.GetInstanceInfo(cw.NAME)
         if err is None:
             assert call in SURVIVED
@@ -87,6 +89,8 @@ class TestOneCall:
         else:
             assert err is None or call in STAYS
             cw.CheckDisksFit(world)
+            if call == "instance_os_add":
+                assert all(node.active == set() for node in world.rpc.nodes.values())
             if err is not None:
                 assert instance.admin_up is (call in ("blockdev_assemble", "instance_start"))
             world.Run(cw.Remove())
