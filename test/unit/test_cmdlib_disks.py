@@ -255,8 +255,9 @@ class TestRecreate:
         node = world.cfg.GetNodeInfo(cw.NODE3)
         node.offline, node.master_candidate = True, False
         world.cfg.Update(node, None)
-        with pytest.raises(errors.OpPrereqError, match=cw.NODE3):
+        with pytest.raises(errors.OpPrereqError, match=cw.NODE3) as caught:
             world.Run(Recreate())
+        assert caught.value.args[1] == errors.ECODE_INVAL
 
     def test_locks(self):
         world = Prepare("drbd", Stop(), Lose)
