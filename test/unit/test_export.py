@@ -1,5 +1,7 @@
 """Descriptions of exports: what is written is read again, and what is hostile is refused."""
 
+import configparser
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,6 +96,15 @@ class TestRoundTrip:
         export = objects.Export(os="x", hvparams={"kernel_args": f"a{breaker}[export]"})
         with pytest.raises(errors.ConfigurationError, match="kernel_args"):
             objects.FormatExport(export)
+
+    @pytest.mark.parametrize("value", ["50%", "%%", "%(os)s", "%%%s"])
+    def test_percent_signs(self, value):
+        """Readers that look for references find none."""
+        text = objects.FormatExport(objects.Export(os="x", hvparams={"kernel_args": value}))
+        parser = configparser.ConfigParser()
+        parser.read_string(text)
+        assert parser.get("hypervisor", "kernel_args") == value
+        assert objects.ParseExport(text).hvparams == {"kernel_args": value}
 
     def test_unset_parameters(self):
         export = objects.Export(os="x", hvparams={"initrd_path": None, "kernel_path": ""})
