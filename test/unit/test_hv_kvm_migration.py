@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from ganeti import constants, errors, objects
-from ganeti.hypervisor import hv_kvm, kvm_files, kvm_migration, kvm_qmp, kvm_stream
+from ganeti.hypervisor import (
+    hv_kvm,
+    kvm_capabilities,
+    kvm_command,
+    kvm_files,
+    kvm_migration,
+    kvm_net,
+    kvm_qmp,
+    kvm_runtime,
+    kvm_stream,
+)
 from ganeti.runtime import fake
 
 NAME = "inst1.example.com"
@@ -18,6 +28,9 @@ HVP = {
     "migration_bandwidth": 7,
     "migration_downtime": 55,
 }
+CAPS = kvm_capabilities.Capabilities(
+    "/usr/bin/qemu", (7, 2, 22), "pc-i440fx-7.2", frozenset(["virtio-net-pci"])
+)
 #: What the words below do to the machine.
 _EFFECTS = {"stop": "paused", "cont": "running"}
 
@@ -57,6 +70,8 @@ class Qemu:
             if self.log and self.log[-1][0] == "migrate-incoming":
                 return self.incoming
             return self.migration.pop(0) if len(self.migration) > 1 else self.migration[0]
+        if command == "human-monitor-command":
+            return r"nic0: x" + "\r\n" + r" \ net0: index=0,type=tap,ifname=tap9"
         if command != "qmp_capabilities":
             self.log.append((command, *arguments.values()))
         if command == "migrate_cancel":
@@ -725,6 +740,84 @@ class TestWhereItRuns:
         assert node.hv.ListInstances() == ([NAME] if runs else [])
         assert (node.hv.GetInstanceInfo(NAME) is not None) == runs
         assert len(node.hv.GetAllInstancesInfo()) == runs
+
+
+class TestAccept:
+    """TG1: all around the guest is there before it may come; a failure leaves nothing."""
+
+    @pytest.fixture
+    def accept(self, node, monkeypatch, tmp_path):
+        machine = node.machine
+        node.alive = False
+        certificate = tmp_path / "server.pem"
+        certificate.write_text(TestKey.PEM)
+        place = kvm_stream.KeyPlace(machine.paths.tls, machine.paths.tls, os.getuid(), os.getgid())
+        monkeypatch.setattr(kvm_stream.KeyPlace, "Of", lambda *_: place)
+        monkeypatch.setattr(kvm_capabilities, "Probe", lambda rt: CAPS)
+        monkeypatch.setattr(kvm_net, "UserNetworkReason", lambda nics: None)
+        monkeypatch.setattr(kvm_net, "Setup", lambda *args: machine.qemu.log.append(("net", *args)))
+        monkeypatch.setattr(kvm_net, "CleanUp", lambda *args: None)
+        machine.rt.processes.Answer("*")
+        run = machine.rt.processes.run
+
+        def _Run(argv, **kwargs):
+            node.alive = True
+            node.argv = argv
+            return run(argv, **kwargs)
+
+        monkeypatch.setattr(machine.rt.processes, "run", _Run)
+        nic = objects.NIC(mac="aa:0", nicparams={"mode": "bridged", "link": "br0"}).ToDict()
+        guest = kvm_command.GuestSpec(NAME, None, 128, 1, ())
+        hvparams = {**HVP, "kvm_flag": "disabled", "kernel_path": ""}
+        data = kvm_runtime.RuntimeData(guest, [nic], hvparams, "pc-i440fx-6.1", (6, 1, 0))
+        instance = node.Instance()
+        instance.hvparams = hvparams
+        instance.tags = set()
+
+        def _Accept(info=None):
+            hv = node.hv
+            hv._cert_file = str(certificate)
+            text = data.EncodeForNode() if info is None else info
+            return hv.AcceptInstance(instance, text, "192.0.2.2")
+
+        return _Accept
+
+    def test_order(self, node, accept):
+        assert accept() == "192.0.2.2:8103"
+        words = node.machine.qemu.Words()
+        assert words.index("net") < words.index("migrate-incoming")
+        assert "cont" not in words
+        argv = node.argv
+        assert argv[argv.index("-incoming") + 1] == "defer"
+        # Of this node's QEMU the machine that the guest was started on.
+        assert argv[0] == CAPS.path
+        assert argv[argv.index("-machine") + 1].startswith("pc-i440fx-6.1,")
+        assert node.machine.target.Expected()
+
+    @pytest.mark.parametrize("word", ["object-add", "migrate-incoming"])
+    def test_failure(self, node, accept, word):
+        node.machine.qemu.fail.add(word)
+        with pytest.raises(errors.HypervisorError, match=word):
+            accept()
+        assert not node.alive
+        assert [path for path in Path(node.machine.paths.root).rglob("inst1*")] == []
+
+    @pytest.mark.parametrize("info", ["", "{}", "[]", "null"])
+    def test_nonsense(self, node, accept, info):
+        with pytest.raises(errors.HypervisorError, match="start-up data"):
+            accept(info)
+        assert not node.alive
+
+    def test_about_another_one(self, node, accept):
+        guest = kvm_command.GuestSpec("inst2", None, 128, 1, ())
+        with pytest.raises(errors.HypervisorError, match="about inst2, not inst1"):
+            accept(kvm_runtime.RuntimeData(guest, [], {}).EncodeForNode())
+
+    def test_runs_here(self, node, accept):
+        node.alive = True
+        with pytest.raises(errors.HypervisorError, match="already running"):
+            accept()
+        assert node.alive
 
 
 class TestFinalize:
