@@ -132,6 +132,20 @@ def ToMirror(path, op, env, pre):
     return Row(op, path, "INSTANCE", pre, ALL, env, (WITH_VOLUMES, CreateMirrored()))
 
 
+def Replace(mode, new):
+    """Of mirrored disks; new: the new secondary node."""
+    remote = {} if new == "None" else {"remote_node": new}
+    return Row(
+        opcodes.OpInstanceReplaceDisks(instance_name="inst1", mode=mode, disks=[], **remote),
+        "mirrors-replace",
+        "INSTANCE",
+        [MASTER, PRIMARY],
+        [MASTER, PRIMARY],
+        {**STD, **MIRRORED, "MODE": mode, "NEW_SECONDARY": new, "OLD_SECONDARY": OTHER},
+        (WITH_VOLUMES, CreateMirrored()),
+    )
+
+
 CLUSTER_TARGET = {"OP_TARGET": config_fake.CLUSTER_NAME}
 
 ROWS = {
@@ -336,6 +350,8 @@ ROWS = {
         },
         (WITH_VOLUMES, Create(disk_template="plain")),
     ),
+    "replace": Replace(constants.REPLACE_DISK_SEC, "None"),
+    "replace-secondary": Replace(constants.REPLACE_DISK_CHG, MASTER),
     "migrate-node": Row(
         opcodes.OpNodeMigrate(node_name="node2", live=True),
         "node-migrate",
@@ -349,7 +365,9 @@ ROWS = {
 
 #: The operations whose hooks run on all nodes of the instance, whichever disks it has.
 OF_INSTANCE = {
-    name for name, row in ROWS.items() if row.kind == "INSTANCE" and row.post == [MASTER, PRIMARY]
+    name
+    for name, row in ROWS.items()
+    if row.kind == "INSTANCE" and row.post == [MASTER, PRIMARY] and WITH_VOLUMES not in row.before
 }
 
 #: Their hooks run within the execution, or in more places: they have tests of their own below.
@@ -414,6 +432,8 @@ def HooksOf(world, op):
 class TestTable:
     @pytest.mark.parametrize("name", ROWS)
     def test_operation(self, world, name):
+        if type(ROWS[name].op) not in cmdlib.LOGICAL_UNITS:
+            pytest.skip(f"there is no {ROWS[name].op.OP_ID} yet")
         self.Check(world, name, ROWS[name])
 
     @pytest.mark.parametrize("name", sorted(OF_INSTANCE))
