@@ -324,7 +324,8 @@ class LUClusterSetParams(base.LogicalUnit):
             item.name
             for item in self.cfg.GetAllInstancesInfo().values()
             if item.disk_template == constants.DT_SHARED_FILE
-            and not all(str(disk.logical_id[1]).startswith(f"{new}/") for disk in item.disks)
+            # None at all has no place for any.
+            and not (new and all(disk.logical_id[1].startswith(f"{new}/") for disk in item.disks))
         ]
         if outside:
             raise errors.OpPrereqError(
@@ -485,7 +486,13 @@ class LUClusterSetParams(base.LogicalUnit):
         pool_size = self.op.candidate_pool_size
         if pool_size is not None:
             lines += candidates.DescribeAdjustment(self, pool_size=pool_size)
+        if self.op.shared_file_storage_dir:
+            what = f"see whether it shares {self.op.shared_file_storage_dir}"
+            lines += announce.OnNodes(self._GetOnlineNodes(), what)
         return lines
+
+    def _GetOnlineNodes(self) -> list[str]:
+        return [node.name for node in self.cfg.GetAllNodesInfo().values() if not node.offline]
 
     def Exec(self, feedback_fn: base.FeedbackFn) -> None:
         vg_name = self.op.vg_name
@@ -505,7 +512,7 @@ class LUClusterSetParams(base.LogicalUnit):
 
     def _ProbeSharedDir(self, top: str) -> None:
         """Do all nodes share it? One makes a directory there, which each other one renames."""
-        nodes = [node.name for node in self.cfg.GetAllNodesInfo().values() if not node.offline]
+        nodes = self._GetOnlineNodes()
         master = self.cfg.GetMasterNode()
         prefix = f"{top}/probe-{self.context.runtime.random.token_hex(8)}-"
         result = self.rpc.call_file_storage_dir_create(master, f"{prefix}0")

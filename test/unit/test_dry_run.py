@@ -38,6 +38,12 @@ def _ShareFiles(world):
     world.cfg.Update(cluster, None)
 
 
+def _ShareNothing(world):
+    cluster = world.cfg.GetClusterInfo()
+    cluster.shared_file_storage_dir = None
+    world.cfg.Update(cluster, None)
+
+
 def _Misplace(world):
     """A migration of which nobody knows that it was over."""
     nodes = world.rpc.nodes
@@ -297,6 +303,14 @@ CASES = {
         [
             "    cluster: candidate_pool_size 2 -> 10",
             f"    node {NODE3}: master_candidate false -> true",
+        ],
+    ),
+    "modify-cluster-shared-directory": (
+        opcodes.OpClusterSetParams(shared_file_storage_dir=fakedisks.SHARED_DIR),
+        [_ShareNothing],
+        [
+            f"    cluster: shared_file_storage_dir unset -> {fakedisks.SHARED_DIR}",
+            f"    on {NODE1}, {NODE2}, {NODE3}: see whether it shares {fakedisks.SHARED_DIR}",
         ],
     ),
     "set-cluster-same": (
