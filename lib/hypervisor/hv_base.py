@@ -64,6 +64,15 @@ class MigrationStatus:
         return dataclasses.asdict(self)
 
 
+def NameToStop(instance: objects.Instance | None, name: str | None) -> str:
+    """The name of the instance that C{StopInstance} was given one way or the other; pure."""
+    if name is not None:
+        return name
+    if instance is None:
+        raise errors.ProgrammerError("StopInstance needs an instance or a name")
+    return instance.name
+
+
 class BaseHypervisor:
     """Interface of all hypervisors.
 

@@ -307,10 +307,7 @@ class ChrootManager(hv_base.BaseHypervisor):
         retry: bool = False,
         name: str | None = None,
     ) -> None:
-        if name is None:
-            if instance is None:
-                raise errors.ProgrammerError("StopInstance needs an instance or a name")
-            name = instance.name
+        name = hv_base.NameToStop(instance, name)
         directory = self._Dir(name)
         if not self._IsLive(directory, ReadMounts()):
             return

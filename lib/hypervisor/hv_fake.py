@@ -112,10 +112,7 @@ class FakeHypervisor(hv_base.BaseHypervisor):
         retry: bool = False,
         name: str | None = None,
     ) -> None:
-        if name is None:
-            if instance is None:
-                raise errors.ProgrammerError("StopInstance needs an instance or a name")
-            name = instance.name
+        name = hv_base.NameToStop(instance, name)
         if not self._IsRunning(name):
             raise errors.HypervisorError(f"Failed to stop instance {name}: it is not running")
         self._MarkDown(name)

@@ -15,13 +15,12 @@ import contextlib
 import dataclasses
 import logging
 import os
-import pwd
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from .. import constants, errors, pathutils, runtime, uidpool
+from .. import constants, errors, pathutils, runtime
 from ..utils import process
 from . import (
     hv_base,
@@ -33,6 +32,7 @@ from . import (
     kvm_net,
     kvm_qmp,
     kvm_runtime,
+    kvm_security,
     kvm_stream,
     linux,
 )
@@ -234,7 +234,7 @@ class KVMHypervisor(hv_base.BaseHypervisor):
         self._rt.files.write(paths.runtime, data.Encode().encode())
         self._rt.files.write(paths.starting, f"{os.getpid()}\n".encode(), durable=False)
         try:
-            with self._ProcessUser(paths, conf_hvp) as user:
+            with kvm_security.ProcessUser(self._rt, paths, conf_hvp) as user:
                 incoming = None if listen is None else "defer"
                 argv = [*command, *kvm_command.BuildExecution(caps, user, chroot, incoming)]
                 try:
@@ -317,30 +317,6 @@ class KVMHypervisor(hv_base.BaseHypervisor):
     def _NetworkLock(self) -> str:
         return f"{self._root_dir}/network.lock"
 
-    @contextlib.contextmanager
-    def _ProcessUser(self, paths: kvm_files.Paths, hvp: Mapping[str, Any]) -> Iterator[str | None]:
-        """Account for the process to be started inside of the context; None: stay root.
-
-        An id of the pool is locked until the process runs and has been written down; if it could
-        not be started the id goes back.
-        """
-        model = hvp[constants.HV_SECURITY_MODEL]
-        if model == constants.HT_SM_USER:
-            yield hvp[constants.HV_SECURITY_DOMAIN]
-            return
-        if model != constants.HT_SM_POOL:
-            yield None
-            return
-        uid = uidpool.RequestUnusedUid(_PoolUids(), self._rt)
-        try:
-            yield _AccountName(uid.GetUid())
-            self._rt.files.write(paths.uid, f"{uid.AsStr()}\n".encode(), mode=0o644)
-        except BaseException:
-            # By now the process has ended, if it had started at all.
-            uidpool.ReleaseUid(uid)
-            raise
-        uid.Unlock()
-
     # Stop
 
     def StopInstance(
@@ -350,14 +326,11 @@ class KVMHypervisor(hv_base.BaseHypervisor):
         retry: bool = False,
         name: str | None = None,
     ) -> None:
-        if name is None:
-            if instance is None:
-                raise errors.ProgrammerError("StopInstance needs an instance or a name")
-            name = instance.name
-        elif not force:
+        if name is not None and not force:
             raise errors.HypervisorError(
                 f"Instance {name} can not be shut down cleanly knowing its name only; use force"
             )
+        name = hv_base.NameToStop(instance, name)
         paths = self._Paths(name)
         found = kvm_files.FindProcess(paths)
         if found is None:
@@ -404,7 +377,7 @@ class KVMHypervisor(hv_base.BaseHypervisor):
                 found.pid,
             )
             self._kill(found.pid, timeout=_KILL_TIMEOUT)
-        self._ReleaseUid(paths)
+        kvm_security.ReleaseUid(self._rt, paths)
         self._RemoveFiles(paths)
 
     def _RemoveFiles(self, paths: kvm_files.Paths) -> None:
@@ -424,7 +397,7 @@ class KVMHypervisor(hv_base.BaseHypervisor):
             self._rt.files.remove(path)
         self._RemoveNics(paths)
         kvm_stream.RemoveKey(paths)
-        self._RemoveChroot(paths)
+        kvm_security.RemoveChroot(self._rt, paths, kvm_files.QuarantineDir(self._root_dir))
 
     def _RemoveNics(self, paths: kvm_files.Paths) -> None:
         try:
@@ -447,37 +420,6 @@ class KVMHypervisor(hv_base.BaseHypervisor):
             return None
         address = hvp.get(constants.HV_VNC_BIND_ADDRESS)
         return f"{address}/{paths.name}.vnc" if address and address.startswith("/") else None
-
-    def _RemoveChroot(self, paths: kvm_files.Paths) -> None:
-        try:
-            os.rmdir(paths.chroot)
-        except FileNotFoundError:
-            return
-        except OSError:
-            # Whatever got in there is evidence; nobody but an administrator should delete it.
-            stamp = int(self._rt.clock.time())
-            target = "-".join((paths.name, str(stamp), self._rt.random.token_hex(2)))
-            target = os.path.join(kvm_files.QuarantineDir(self._root_dir), target)
-            os.rename(paths.chroot, target)
-            logging.warning(
-                "The chroot of instance %s was not empty; it was moved to %s", paths.name, target
-            )
-
-    def _ReleaseUid(self, paths: kvm_files.Paths) -> None:
-        try:
-            content = self._rt.files.read(paths.uid)
-        except FileNotFoundError:
-            return
-        try:
-            uidpool.ReleaseUid(int(content))
-        except (ValueError, errors.LockError) as err:
-            logging.warning(
-                "Can't give the user-id of instance %s back to the pool (%s): %s",
-                paths.name,
-                paths.uid,
-                err,
-            )
-        self._rt.files.remove(paths.uid)
 
     # Reboot
 
@@ -673,20 +615,3 @@ def _NodePath(path: str) -> str:
     """A path out of the configuration; on a virtual node below its root, if it is there."""
     local = pathutils.LocalPath(path)
     return local if os.path.exists(local) else path
-
-
-def _PoolUids() -> set[int]:
-    # Imported late: only instances of this security model need it.
-    from .. import ssconf
-
-    pool = uidpool.ParseUidPool(ssconf.SimpleStore().GetUidPool(), separator="\n")
-    return set(uidpool.ExpandUidPool(pool))
-
-
-def _AccountName(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        raise errors.HypervisorError(
-            f"The user-id pool has the id {uid}, for which there is no account on this node"
-        ) from None

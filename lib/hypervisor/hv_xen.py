@@ -208,10 +208,7 @@ class _XenHypervisor(hv_base.BaseHypervisor):
         retry: bool = False,
         name: str | None = None,
     ) -> None:
-        if name is None:
-            if instance is None:
-                raise errors.ProgrammerError("StopInstance needs an instance or a name")
-            name = instance.name
+        name = hv_base.NameToStop(instance, name)
         self._CheckName(name)
         command = ["destroy", name] if force else ["shutdown", *self._TELL_OPTIONS, name]
         try:

@@ -12,7 +12,7 @@ import pytest
 from kvmlab import FilesAbout
 
 from ganeti import constants, errors, hvconsole, pathutils, uidpool
-from ganeti.hypervisor import hv_kvm, kvm_accel, kvm_capabilities, kvm_files, kvm_qmp
+from ganeti.hypervisor import hv_kvm, kvm_accel, kvm_capabilities, kvm_files, kvm_qmp, kvm_security
 
 
 @pytest.mark.timeout(300)
@@ -221,7 +221,7 @@ class TestSecurity:
         accounts = _PoolAccounts()
         if len(accounts) < 2:
             pytest.skip("fewer than two idle accounts on this machine")
-        monkeypatch.setattr(hv_kvm, "_PoolUids", lambda: set(accounts))
+        monkeypatch.setattr(kvm_security, "_PoolUids", lambda: set(accounts))
         names = ["pool1.example.com", "pool2.example.com", "pool3.example.com"]
         instances = [
             lab.Instance(name, disks=0, security_model="pool", kernel_path="") for name in names
@@ -243,7 +243,7 @@ class TestSecurity:
 
     def test_failed_start_gives_the_user_back(self, lab, monkeypatch):
         accounts = _PoolAccounts()
-        monkeypatch.setattr(hv_kvm, "_PoolUids", lambda: set(accounts))
+        monkeypatch.setattr(kvm_security, "_PoolUids", lambda: set(accounts))
         instance = lab.Instance(
             "pool1.example.com", security_model="pool", initrd_path="/no/such/initrd"
         )

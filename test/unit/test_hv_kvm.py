@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from ganeti import constants, errors, objects, pathutils, uidpool
-from ganeti.hypervisor import hv_kvm, kvm_accel, kvm_capabilities, kvm_files, kvm_net, kvm_qmp
+from ganeti.hypervisor import (
+    hv_kvm,
+    kvm_accel,
+    kvm_capabilities,
+    kvm_files,
+    kvm_net,
+    kvm_qmp,
+    kvm_security,
+)
 from ganeti.runtime import fake
 from ganeti.utils import process
 
@@ -69,8 +77,8 @@ class Node:
         self.kvm_works = (True, "")
         monkeypatch.setattr(kvm_accel, "KvmWorks", lambda *_: self.kvm_works)
         monkeypatch.setattr(pathutils, "UIDPOOL_LOCKDIR", str(tmp_path / "uids"))
-        monkeypatch.setattr(hv_kvm, "_PoolUids", lambda: {-5})
-        monkeypatch.setattr(hv_kvm, "_AccountName", lambda uid: f"account{uid}")
+        monkeypatch.setattr(kvm_security, "_PoolUids", lambda: {-5})
+        monkeypatch.setattr(kvm_security, "_AccountName", lambda uid: f"account{uid}")
         self.disk = tmp_path / "disk"
         self.disk.write_bytes(b"")
         self.result = (0, "")
