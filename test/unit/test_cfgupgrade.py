@@ -3,6 +3,7 @@
 import copy
 import fcntl
 import json
+import logging
 import os
 import pathlib
 import stat
@@ -19,6 +20,16 @@ from ganeti.utils import process, x509
 _DATA = pathlib.Path(__file__).parent.parent / "data"
 _OLD = json.loads((_DATA / "old" / "config-2.0.data").read_text())
 _GOLDEN = _DATA / "golden" / "state"
+
+
+@pytest.fixture(autouse=True)
+def _Logging():
+    """What the program sets up is not for the tests after these."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 def _Upgrade(document):
