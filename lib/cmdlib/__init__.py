@@ -38,6 +38,7 @@ MODULES: Final = (
     "instance_failover",
     "instance_migration",
     "instance_move",
+    "instance_replace",
     "node_migrate",
 )
 

@@ -77,6 +77,11 @@ def DeviceKey(disk: objects.Disk) -> str:
     return f"drbd{disk.physical_id[4]}"
 
 
+def OwnKey(disk: objects.Disk, node: str) -> str:
+    """What names a DRBD device on one of its nodes, whosever view the disk has; pure."""
+    return f"drbd{disk.logical_id[3 if disk.logical_id[0] == node else 4]}"
+
+
 def DevicePath(disk: objects.Disk) -> str:
     """Where a device would be in the file system; pure."""
     key = DeviceKey(disk)
@@ -169,6 +174,9 @@ class FakeDisks:
         def Remove(item: DiskStore) -> None:
             for part in disk.IterTree():
                 key = DeviceKey(part)
+                for name, device in item.drbd.items():
+                    if name in item.active and key in device.children:
+                        raise LookupError(f"Can't remove {key}: {name} uses it")
                 store = self._Store(item, key)
                 store.disks.discard(key)
                 item.active.discard(key)
@@ -193,6 +201,8 @@ class FakeDisks:
                 if old in item.active:
                     item.active.remove(old)
                     item.active.add(new)
+                for device in item.drbd.values():
+                    device.children = [new if key == old else key for key in device.children]
 
         return self._One("blockdev_rename", node, Rename)
 
@@ -252,7 +262,10 @@ class FakeDisks:
                 device = item.drbd.get(key)
                 if device is None:
                     raise LookupError(f"{key} has no valid metadata")
-                self._RequireAll(item, device.children)
+                if key not in item.active:
+                    wanted = [DeviceKey(child) for child in disk.children or ()]
+                    # Without its volumes it has no disk, but its peer's data.
+                    device.children = wanted if set(wanted) <= item.disks else []
                 item.active.update(device.children)
                 device.network = device.network or ("single" if disk.physical_id[1] else None)  # type: ignore[index]
                 device.primary = device.primary or as_primary
@@ -326,7 +339,7 @@ class FakeDisks:
             return objects.BlockDevStatus(
                 dev_path=f"/dev/{key}",
                 sync_percent=device.sync_percent,
-                is_degraded=bad or device.degraded or device.network is None,
+                is_degraded=bad or device.degraded or self._IsAlone(item, key),
                 ldisk_status=constants.LDS_FAULTY if bad else constants.LDS_OKAY,
             )
         if key not in self._Store(item, key).disks:
@@ -336,6 +349,10 @@ class FakeDisks:
             is_degraded=item.faulty,
             ldisk_status=constants.LDS_FAULTY if item.faulty else constants.LDS_OKAY,
         )
+
+    def _IsAlone(self, item: DiskStore, key: str) -> bool:
+        """Has a mirror no connection to its other side?"""
+        return item.drbd[key].network is None
 
     def call_blockdev_find(self, node: str, disk: objects.Disk) -> rpc.RpcResult:
         return self._One("blockdev_find", node, lambda item: self._Status(item, disk))
@@ -377,7 +394,7 @@ class FakeDisks:
 
         def Set(name: str, item: DiskStore) -> None:
             for disk in disks:
-                key = f"drbd{disk.logical_id[3 if disk.logical_id[0] == name else 4]}"
+                key = OwnKey(disk, name)
                 if key not in item.drbd or key not in item.active:
                     raise LookupError(f"{key} is not active")
                 item.drbd[key].network = mode
@@ -392,12 +409,16 @@ class FakeDisks:
     def call_drbd_wait_sync(
         self, node_list: Sequence[str], nodes_ip: Mapping[str, str], disks: Sequence[objects.Disk]
     ) -> dict[str, rpc.RpcResult]:
-        def Ask(item: DiskStore) -> tuple[bool, float | None]:
+        def Ask(name: str, item: DiskStore) -> tuple[bool, float | None]:
+            keys = [OwnKey(disk, name) for disk in disks]
             percents = [
-                device.sync_percent
-                for device in item.drbd.values()
-                if device.sync_percent is not None
+                item.drbd[key].sync_percent
+                for key in keys
+                if key in item.drbd and item.drbd[key].sync_percent is not None
             ]
-            return not percents, min(percents, default=None)
+            return not percents, min(percents, default=None)  # type: ignore[type-var]
 
-        return self._Many("drbd_wait_sync", node_list, Ask)
+        return {
+            name: self._One("drbd_wait_sync", name, lambda item, name=name: Ask(name, item))  # type: ignore[misc]
+            for name in node_list
+        }

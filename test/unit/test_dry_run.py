@@ -32,6 +32,14 @@ def Migrate(**values):
     return opcodes.OpInstanceMigrate(instance_name=NAME, **{**defaults, **values})
 
 
+def Replace(mode, **values):
+    return opcodes.OpInstanceReplaceDisks(instance_name=NAME, mode=mode, **{"disks": [], **values})
+
+
+def _BreakSecondary(world):
+    world.rpc.nodes[NODE1].faulty = True
+
+
 def _ShareFiles(world):
     cluster = world.cfg.GetClusterInfo()
     cluster.shared_file_storage_dir = fakedisks.SHARED_DIR
@@ -547,6 +555,47 @@ CASES = {
             f"    on {NODE3}: start it",
         ],
     ),
+    "replace-on-primary": (
+        Replace("replace_on_primary", disks=[1]),
+        [Mirrored()],
+        [
+            f"    on {NODE2}: create new volumes for disk/1 and put them in place of the old",
+            f"    the data of disk/1 is copied from {NODE1} to {NODE2}",
+            f"    on {NODE2}: remove the old volumes of disk/1",
+        ],
+    ),
+    "replace-on-secondary": (
+        Replace("replace_on_secondary", early_release=True),
+        [Mirrored(), Stop()],
+        [
+            f"    on {NODE1}, {NODE2}: assemble disk/0, disk/1",
+            f"    on {NODE1}: create new volumes for disk/0, disk/1 and put them in place of the"
+            " old",
+            f"    on {NODE1}, {NODE2}: shut down disk/0, disk/1",
+        ],
+    ),
+    "replace-secondary": (
+        Replace("replace_new_secondary", remote_node=NODE3),
+        [Mirrored()],
+        [
+            f"  locks: instance {NAME} (exclusive), node {NODE1}, {NODE2}, {NODE3} (exclusive)",
+            f"  hooks that ran: mirrors-replace pre on {NODE1}, {NODE2}, {NODE3} (no scripts)",
+            f"    on {NODE3}: create disk/0, disk/1",
+            f"    instance {NAME}: disk/0, disk/1: mirrored to {NODE3} instead of {NODE1}",
+            f"    on {NODE1}: remove disk/0, disk/1",
+        ],
+    ),
+    "replace-secondary-allocated": (
+        Replace("replace_new_secondary", iallocator="simple"),
+        [Mirrored()],
+        [f"    instance {NAME}: disk/0, disk/1: mirrored to {NODE3} instead of {NODE1}"],
+    ),
+    "replace-auto": (
+        Replace("replace_auto"),
+        [Mirrored(), _BreakSecondary],
+        [f"    the data of disk/0, disk/1 is copied from {NODE2} to {NODE1}"],
+    ),
+    "replace-nothing": (Replace("replace_auto"), [Mirrored()], ["  would change: nothing"]),
 }
 
 
