@@ -42,6 +42,10 @@ _PEM_MODE: Final = 0o400
 
 _ASN1_TIME: Final = re.compile(r"([0-9]{14})(?:Z|([-+])([0-9]{2})([0-9]{2}))")
 
+_CERTIFICATE: Final = re.compile(
+    rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL
+)
+
 VERIFY_WARNING: Final = "WARNING"
 VERIFY_ERROR: Final = "ERROR"
 
@@ -221,10 +225,22 @@ def CheckPem(pem: str | bytes) -> None:
 
 
 def GetCertificateDer(pem: str | bytes) -> bytes:
-    """The certificate of a PEM text in DER form: compare it with what a peer presented."""
-    from OpenSSL import crypto
+    """The (first) certificate of a PEM text in DER form: compare it with what a peer presented.
 
-    return crypto.dump_certificate(crypto.FILETYPE_ASN1, LoadCertificate(pem))
+    Node daemons need no more than this, for which the standard library will do: the other one is
+    ten times as big, and would be locked into the memory of each of them.
+
+    Raises: GenericError.
+    """
+    import ssl
+
+    found = _CERTIFICATE.search(_Bytes(pem))
+    if found is None:
+        raise errors.GenericError("No certificate can be loaded: there is none in the text")
+    try:
+        return ssl.PEM_cert_to_DER_cert(found[0].decode("ascii"))
+    except ValueError as err:
+        raise errors.GenericError(f"No certificate can be loaded: {err}") from err
 
 
 def _PublicDer(key: "crypto.PKey") -> bytes:

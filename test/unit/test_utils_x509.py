@@ -6,6 +6,7 @@ import stat
 
 import pytest
 from cryptography import x509 as cx509
+from OpenSSL import crypto
 
 from ganeti import errors
 from ganeti.runtime import fake
@@ -174,7 +175,17 @@ class TestCheckPem:
             x509.CheckPem(pair.key_pem + other.cert_pem)
 
     def testDerIsThatOfTheCertificate(self, pair):
-        assert x509.GetCertificateDer(pair.pem) == ssl.PEM_cert_to_DER_cert(pair.cert_pem)
+        cert = crypto.load_certificate(crypto.FILETYPE_PEM, pair.pem.encode())
+        assert x509.GetCertificateDer(pair.pem) == crypto.dump_certificate(
+            crypto.FILETYPE_ASN1, cert
+        )
+
+    @pytest.mark.parametrize(
+        "text", ["", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----", "nothing"]
+    )
+    def testDerOfWhatIsNoCertificate(self, text):
+        with pytest.raises(errors.GenericError, match="No certificate can be loaded"):
+            x509.GetCertificateDer(text)
 
 
 class TestCheckValidity:
