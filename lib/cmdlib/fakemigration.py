@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .. import constants, objects, rpc
+from . import fakedisks
 
 #: MiB that a guest has.
 _MEMORY: Final = 128
@@ -22,11 +23,13 @@ class FakeOutgoing:
     """A migration away from a node.
 
     @ivar script: what is still to be said of it
+    @ivar target: what the target had answered that the source needs to know
     @ivar status: what was said last
     """
 
     script: list[Any]
     live: bool
+    target: str = ""
     status: str = constants.MIGRATION_ACTIVE
 
 
@@ -91,16 +94,19 @@ class FakeMigrations:
 
     @staticmethod
     def _RequireOpen(item: Any, instance: objects.Instance) -> None:
-        for device in (item.drbd.get(f"drbd{disk.logical_id[-2]}") for disk in instance.disks):
-            if device is not None and not device.primary:
-                raise LookupError("A disk is not open for writing")
+        for disk in instance.disks:
+            if disk.dev_type != constants.LD_DRBD8:
+                continue
+            device = item.drbd.get(fakedisks.DeviceKey(disk))
+            if device is None or not device.primary:
+                raise LookupError(f"Disk {disk.iv_name} is not open for writing")
 
     def call_instance_migrate(
         self, node: str, instance: objects.Instance, target: str, live: bool
     ) -> rpc.RpcResult:
         def Start(item: Any) -> None:
             self._RequireRunning(item, instance.name)
-            item.outgoing[instance.name] = FakeOutgoing(list(self.migration_script), live)
+            item.outgoing[instance.name] = FakeOutgoing(list(self.migration_script), live, target)
             if not live:
                 item.paused.add(instance.name)
 
@@ -117,12 +123,14 @@ class FakeMigrations:
         leaving = item.outgoing.get(name)
         if leaving is None:
             return _Answer(constants.MIGRATION_FAILED, "no migration was started")
-        said = leaving.script[0] if len(leaving.script) == 1 else leaving.script.pop(0)
-        answer = _Answer(said) if isinstance(said, str) else {**_Answer("active"), **said}
-        over = leaving.status != constants.MIGRATION_ACTIVE
-        if over:
+        if leaving.status != constants.MIGRATION_ACTIVE:
             return _Answer(leaving.status, "it was over already")
-        waiting = [other for other in self.nodes.values() if name in other.incoming]
+        if name not in item.running:
+            leaving.status = constants.MIGRATION_FAILED
+            return _Answer(leaving.status, "the instance does not run any more")
+        said = self._NextWord(leaving)
+        answer = _Answer(said) if isinstance(said, str) else {**_Answer("active"), **said}
+        waiting = self._FindWaiting(name, leaving)
         if not waiting:
             leaving.status = constants.MIGRATION_FAILED
             return _Answer(leaving.status, "the connection was closed")
@@ -134,6 +142,17 @@ class FakeMigrations:
                 item.paused.remove(name)
                 target.paused.add(name)
         return answer
+
+    def _NextWord(self, leaving: FakeOutgoing) -> str | Mapping[str, Any]:
+        """What a migration that is under way says next."""
+        word: str | Mapping[str, Any] = leaving.script[0]
+        if len(leaving.script) > 1:
+            del leaving.script[0]
+        return word
+
+    def _FindWaiting(self, name: str, leaving: FakeOutgoing) -> list[Any]:
+        """The node on which something waits for the instance, if there is one."""
+        return [other for other in self.nodes.values() if name in other.incoming]
 
     def call_instance_abort_migration(self, node: str, instance: objects.Instance) -> rpc.RpcResult:
         def Abort(item: Any) -> None:
