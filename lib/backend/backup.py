@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from .. import constants, errors, objects, pathutils, runtime, ssh
+from .. import constants, errors, objects, pathutils, rpc_defs, runtime, ssh
 from ..utils import io, pipeline, text
 from . import blockdev, os_defs, os_scripts
 from .base import Fail
@@ -23,8 +23,8 @@ _OLD_PREFIX: Final = ".old-"
 _DIR_MODE: Final = 0o700
 #: Bytes that a description may have.
 _MAX_DESCRIPTION: Final = 1 << 20
-#: Seconds for one image, in either direction.
-_TIMEOUT: Final = 86400
+#: Seconds for one image, in either direction: a little less than what a call waits for the answer.
+_TIMEOUT: Final = rpc_defs.TMO_1DAY - 60
 
 SshFactory = Callable[[str], ssh.SshRunner]
 

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import IO, Final
 
 from .. import errors
-from . import child, process, text
+from . import child, loglimit, process, text
 
-#: Bytes of what a program says of its troubles that are kept.
+#: Bytes of what a program says of its troubles that are kept, in memory and in a log file.
 _MAX_OUTPUT: Final = 16384
+_MAX_LOG: Final = 16 * 2**20
 _LOG_MODE: Final = 0o600
 
 
@@ -99,9 +100,7 @@ def Run(stages: Sequence[Stage], timeout: float | None = None) -> list[StageResu
     with contextlib.ExitStack() as stack:
         procs = _Start(stages, stack)
         with ThreadPoolExecutor(len(procs)) as pool:
-            outcomes = [
-                pool.submit(child.Communicate, proc, None, timeout, _MAX_OUTPUT) for proc in procs
-            ]
+            outcomes = [pool.submit(_Communicate, proc, log, timeout) for proc, log in procs]
             results = [
                 StageResult(
                     stage,
@@ -117,8 +116,23 @@ def Run(stages: Sequence[Stage], timeout: float | None = None) -> list[StageResu
     return results
 
 
-def _Start(stages: Sequence[Stage], stack: contextlib.ExitStack) -> list[subprocess.Popen[bytes]]:
-    procs: list[subprocess.Popen[bytes]] = []
+def _Communicate(
+    proc: subprocess.Popen[bytes], log: IO[bytes] | None, timeout: float | None
+) -> child.Outcome:
+    if log is None:
+        return child.Communicate(proc, None, timeout, _MAX_OUTPUT)
+    limit = loglimit.LogLimit(log.fileno(), _MAX_LOG)
+    outcome = child.Communicate(proc, None, timeout, _MAX_OUTPUT, watch=limit.Check)
+    limit.Check()
+    return outcome
+
+
+#: A program that was started, and its log file if it has one.
+_Started = tuple[subprocess.Popen[bytes], IO[bytes] | None]
+
+
+def _Start(stages: Sequence[Stage], stack: contextlib.ExitStack) -> list[_Started]:
+    procs: list[_Started] = []
     source: IO[bytes] | int = subprocess.DEVNULL
     try:
         for index, stage in enumerate(stages):
@@ -134,7 +148,7 @@ def _Start(stages: Sequence[Stage], stack: contextlib.ExitStack) -> list[subproc
                     env=process.BuildCmdEnvironment(stage.env, stage.reset_env),
                     start_new_session=True,
                 )
-            procs.append(proc)
+            procs.append((proc, log))
             if not isinstance(source, int):
                 # The next one has it: with our copy open, its writer would never see it go.
                 source.close()
@@ -144,7 +158,7 @@ def _Start(stages: Sequence[Stage], stack: contextlib.ExitStack) -> list[subproc
     except BaseException:
         if not isinstance(source, int):
             source.close()
-        for proc in procs:
+        for proc, _ in procs:
             # It has hardly begun: there is nobody else in its session yet.
             proc.kill()
             proc.wait()
@@ -159,8 +173,9 @@ def _OpenLog(path: str | None) -> Iterator[IO[bytes] | None]:
     if path is None:
         yield None
         return
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _LOG_MODE)
-    with os.fdopen(fd, "ab") as fobj:
+    # Also for reading: who limits it has to.
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _LOG_MODE)
+    with os.fdopen(fd, "a+b", buffering=0) as fobj:
         yield fobj
 
 
