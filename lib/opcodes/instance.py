@@ -219,6 +219,8 @@ class OpInstanceMigrate(OpCode):
     """Move a running instance to its secondary node, or to any other node."""
 
     OP_DSC_FIELD = "instance_name"
+    #: Until all is sent, it can be cancelled while it runs.
+    interruptible = True
     OP_PARAMS = (
         common.P_INSTANCE_NAME,
         Param("live", ht.TBool, REQUIRED, "Keep it running meanwhile"),
@@ -233,6 +235,8 @@ class OpInstanceMove(OpCode):
     """Copy an instance without mirrored disks to another node."""
 
     OP_DSC_FIELD = "instance_name"
+    #: Between two disks, it can be cancelled while it runs.
+    interruptible = True
     OP_PARAMS = (
         common.P_INSTANCE_NAME,
         Param("target_node", common.NAME, REQUIRED, "Where it goes"),
