@@ -73,6 +73,13 @@ COMMANDS = {
         ["gnt-instance", "grow-disk", "--dry-run", NAME, "0", "16m"],
         [f"    on {NODE2}: add 16 MiB to disk/0", f"    instance {NAME}: disks/0/size 16 -> 32"],
     ),
+    "move": (
+        ["gnt-instance", "move", "--dry-run", "-n", NODE3, NAME],
+        [
+            f"    on {NODE2}: copy disk/0 to {NODE3}",
+            f"    instance {NAME}: primary_node {NODE2} -> {NODE3}",
+        ],
+    ),
     "info": (
         ["gnt-instance", "info", "--dry-run", NAME],
         ["  hooks: none", "  would change: nothing: it only looks"],
