@@ -694,3 +694,62 @@ class TestRules:
         blind = {"status": ACTIVE, "transferred_ram": None, "total_ram": None, "message": ""}
         assert dog.Heard(blind, 727.0) is None
         assert "728" in dog.Heard(blind, 728.0)
+
+
+class TestConfigurationCanNotBeWritten:
+    """The disk of the master is full just when the instance changes nodes."""
+
+    @pytest.fixture
+    def full(self, monkeypatch):
+        """Call it to fill the disk, or with False to make room again."""
+
+        def _Fill(world, is_full=True):
+            real = type(world.cfg).Update
+
+            def _Update(obj, feedback_fn):
+                if is_full and getattr(obj, "primary_node", None) == NODE3:
+                    raise errors.ConfigurationError("no space left on device")
+                return real(world.cfg, obj, feedback_fn)
+
+            monkeypatch.setattr(world.cfg, "Update", _Update)
+
+        return _Fill
+
+    def test_migrate(self, full):
+        """What has left has left: it is put on record later."""
+        world = NewWorld()
+        full(world)
+        text = Fails(world, Migrate())
+        assert "no space left" in text
+        assert "--cleanup" in text
+        assert Where(world) == (NODE2, [NODE3])
+        assert not world.rpc.nodes[NODE2].outgoing
+        full(world, False)
+        world.Run(Migrate(cleanup=True))
+        assert Where(world) == (NODE3, [NODE3])
+
+    @pytest.mark.parametrize(
+        ("template", "make_op"), [("drbd", Failover), ("sharedfile", Failover), ("file", Move)]
+    )
+    def test_stays(self, full, template, make_op):
+        """It is started again where it was, and no copies are left."""
+        world = NewWorld(template)
+        full(world)
+        more = {} if make_op is Move else {"target_node": NODE3}
+        with pytest.raises(errors.ConfigurationError):
+            world.Run(make_op(**more))
+        assert Where(world) == (NODE2, [NODE2])
+        if make_op is Move:
+            assert not world.rpc.nodes[NODE3].disks
+        full(world, False)
+        world.Run(make_op(**more))
+        assert Where(world) == (NODE3, [NODE3])
+
+
+class TestInterruptible:
+    @pytest.mark.parametrize(
+        ("op", "can"), [(Migrate(), True), (Move(), True), (Failover(), False)]
+    )
+    def test_running_jobs_can_be_cancelled(self, op, can):
+        """Those that look whether they are: of the others nobody shall be told so."""
+        assert bool(getattr(op, "interruptible", False)) is can
