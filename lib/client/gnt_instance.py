@@ -1,7 +1,7 @@
 """C{gnt-instance}: everything about instances.
 
-A function for each command, and the table of them. What a command needs beside jobs and queries is
-imported where it is used: a listing has to be there at once.
+The table of its commands, and those of an instance's life. What a command needs beside jobs and
+queries is imported where it is used: a listing has to be there at once.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from .. import constants, errors
+from .. import constants
 from ..utils import text
 from . import (
     console,
     instance_columns,
     instance_create,
+    instance_disks,
+    instance_modify,
+    instance_moves,
     instance_select,
     jobs,
     main,
@@ -23,27 +26,10 @@ from . import (
     output,
     parser,
     tags,
-    values,
 )
 
 if TYPE_CHECKING:
     from .. import opcodes
-
-# Questions
-
-
-def _Ask(opts: Any, cl: Any, name: str, question: str) -> bool:
-    """May it be done? Asks unless C{-f} is given; an instance that there is not is no question.
-
-    Nor is a dry run, which does nothing.
-
-    @raise errors.OpPrereqError: C{unknown_entity}
-    """
-    if opts.force or opts.dry_run:
-        return True
-    cl.QueryInstances([name], ["name"], False)
-    return console.Confirm(f"{question}\nContinue?")
-
 
 # Listing
 
@@ -256,7 +242,7 @@ def RemoveInstance(opts: Any, args: list[str]) -> int:
     (name,) = args
     cl = jobs.GetClient()
     question = f"This will remove the volumes of the instance {name} (including mirrors), thus"
-    if not _Ask(opts, cl, name, f"{question} removing all its data."):
+    if not instance_select.MayGoOn(opts, cl, name, f"{question} removing all its data."):
         return constants.EXIT_FAILURE
     op = opcodes.OpInstanceRemove(
         instance_name=name,
@@ -279,82 +265,6 @@ def RenameInstance(opts: Any, args: list[str]) -> int:
     return constants.EXIT_SUCCESS
 
 
-def FailoverInstance(opts: Any, args: list[str]) -> int:
-    """Stop an instance and start it on its secondary node."""
-    from .. import opcodes
-
-    (name,) = args
-    cl = jobs.GetClient()
-    question = f"Failover will happen to instance {name}. It is shut down and started again."
-    if not _Ask(opts, cl, name, question):
-        return constants.EXIT_FAILURE
-    op = opcodes.OpInstanceFailover(
-        instance_name=name,
-        ignore_consistency=opts.ignore_consistency,
-        shutdown_timeout=opts.shutdown_timeout,
-        target_node=opts.node,
-        iallocator=opts.iallocator,
-    )
-    jobs.SubmitOrSend(op, opts, cl)
-    return constants.EXIT_SUCCESS
-
-
-def MigrateInstance(opts: Any, args: list[str]) -> int:
-    """Move a running instance to its secondary node."""
-    from .. import opcodes
-
-    (name,) = args
-    cl = jobs.GetClient()
-    if opts.cleanup:
-        question = (
-            f"Instance {name} will be recovered from a failed migration. If the node on which it"
-            " runs is not the one that the cluster finds, its data may be damaged: check with the"
-            " hypervisor's own tools first."
-        )
-    else:
-        question = (
-            f"Instance {name} will be migrated. It goes on running, but if the migration fails"
-            " it may be impacted."
-        )
-    if not _Ask(opts, cl, name, question):
-        return constants.EXIT_FAILURE
-    op = opcodes.OpInstanceMigrate(
-        instance_name=name,
-        live=opts.live,
-        cleanup=opts.cleanup,
-        target_node=opts.node,
-        iallocator=opts.iallocator,
-    )
-    jobs.SubmitOrSend(op, opts, cl)
-    return constants.EXIT_SUCCESS
-
-
-def MoveInstance(opts: Any, args: list[str]) -> int:
-    """Copy an instance to another node."""
-    from .. import opcodes
-
-    (name,) = args
-    if opts.node is None:
-        raise errors.OpPrereqError(
-            "No target node given: say where to move the instance with '-n NODE'",
-            errors.ECODE_INVAL,
-        )
-    cl = jobs.GetClient()
-    question = (
-        f"Instance {name} will be moved to {opts.node}. It is shut down while its disks are copied."
-    )
-    if not _Ask(opts, cl, name, question):
-        return constants.EXIT_FAILURE
-    op = opcodes.OpInstanceMove(
-        instance_name=name,
-        target_node=opts.node,
-        shutdown_timeout=opts.shutdown_timeout,
-        ignore_consistency=opts.ignore_consistency,
-    )
-    jobs.SubmitOrSend(op, opts, cl)
-    return constants.EXIT_SUCCESS
-
-
 def ConnectToInstanceConsole(opts: Any, args: list[str]) -> int:
     """Become the program that shows an instance's console, or print its command line."""
     from .. import opcodes
@@ -371,214 +281,6 @@ def ConnectToInstanceConsole(opts: Any, args: list[str]) -> int:
     except OSError as err:
         console.ToStderr(f"Can't run the console command {text.ShellQuoteArgs(argv)}: {err}")
     return constants.EXIT_FAILURE
-
-
-# Disks
-
-
-def ActivateDisks(opts: Any, args: list[str]) -> int:
-    """Make the disks of an instance accessible and say where."""
-    from .. import opcodes
-
-    op = opcodes.OpInstanceActivateDisks(instance_name=args[0], ignore_size=opts.ignore_size)
-    # Nothing after a dry run
-    for node, name, path in jobs.SubmitOrSend(op, opts) or ():
-        console.ToStdout(f"{node}:{name}:{path}")
-    return constants.EXIT_SUCCESS
-
-
-def DeactivateDisks(opts: Any, args: list[str]) -> int:
-    """Shut the disks of a stopped instance down."""
-    from .. import opcodes
-
-    jobs.SubmitOrSend(opcodes.OpInstanceDeactivateDisks(instance_name=args[0]), opts)
-    return constants.EXIT_SUCCESS
-
-
-def RecreateDisks(opts: Any, args: list[str]) -> int:
-    """Make the lost disks of an instance again."""
-    from .. import opcodes
-
-    disks: list[int] = []
-    if opts.disks is not None:
-        try:
-            disks = [int(number) for number in opts.disks.split(",")]
-        except ValueError:
-            console.ToStderr(
-                f"Invalid disks value: '{opts.disks}': give whole numbers separated by commas"
-            )
-            return constants.EXIT_FAILURE
-    jobs.SubmitOrSend(opcodes.OpInstanceRecreateDisks(instance_name=args[0], disks=disks), opts)
-    return constants.EXIT_SUCCESS
-
-
-def GrowDisk(opts: Any, args: list[str]) -> int:
-    """Make a disk bigger."""
-    from .. import opcodes
-
-    name, index, amount = args
-    try:
-        disk = int(index)
-    except ValueError:
-        raise errors.OpPrereqError(
-            f"Invalid disk index '{index}': give a whole number from 0", errors.ECODE_INVAL
-        ) from None
-    op = opcodes.OpInstanceGrowDisk(
-        instance_name=name,
-        disk=disk,
-        amount=values.ParseSize(f"Amount to add to disk {disk}", amount),
-        wait_for_sync=opts.wait_for_sync,
-    )
-    jobs.SubmitOrSend(op, opts)
-    return constants.EXIT_SUCCESS
-
-
-def ChooseReplaceMode(opts: Any) -> str:
-    """The mode of replacing disks that the options ask for.
-
-    @raise errors.OpPrereqError: C{wrong_input}, not exactly one
-    """
-    new_secondary = opts.dst_node is not None or opts.iallocator is not None
-    asked = [
-        mode
-        for mode, wanted in (
-            (constants.REPLACE_DISK_PRI, opts.on_primary),
-            (constants.REPLACE_DISK_SEC, opts.on_secondary),
-            (constants.REPLACE_DISK_AUTO, opts.auto),
-            (constants.REPLACE_DISK_CHG, new_secondary),
-        )
-        if wanted
-    ]
-    if len(asked) != 1 or (opts.dst_node is not None and opts.iallocator is not None):
-        raise errors.OpPrereqError(
-            "Say where to replace disks by exactly one of -p (on the primary node), -s (on the"
-            " secondary node), -a (wherever they are faulty), -n NODE or -I ALLOCATOR (on a new"
-            " secondary node)",
-            errors.ECODE_INVAL,
-        )
-    if opts.auto and opts.disks is not None:
-        raise errors.OpPrereqError(
-            f"-a finds the disks itself: leave out --disks {opts.disks}", errors.ECODE_INVAL
-        )
-    return asked[0]
-
-
-def ReplaceDisks(opts: Any, args: list[str]) -> int:
-    """Replace disks of an instance."""
-    from .. import opcodes
-
-    disks = [] if opts.disks is None else values.ParseIntList("disks (--disks)", opts.disks)
-    op = opcodes.OpInstanceReplaceDisks(
-        instance_name=args[0],
-        disks=disks,
-        remote_node=opts.dst_node,
-        mode=ChooseReplaceMode(opts),
-        iallocator=opts.iallocator,
-        early_release=opts.early_release,
-    )
-    jobs.SubmitOrSend(op, opts)
-    return constants.EXIT_SUCCESS
-
-
-# Parameters
-
-
-def BuildDeviceChanges(option: str, groups: Sequence[tuple[str, Any]]) -> list[list[Any]]:
-    """Changes of disks or NICs as the opcode has them: list of [add, remove or index, settings].
-
-    @raise errors.OpPrereqError: C{wrong_input}
-    """
-    changes: list[list[Any]] = []
-    for ident, settings in groups:
-        if not isinstance(settings, dict):
-            raise errors.OpPrereqError(
-                f"{option}: '{ident}' can not be taken away like this; say '{option} remove'",
-                errors.ECODE_INVAL,
-            )
-        where: Any = ident
-        if ident not in constants.DDMS_VALUES:
-            try:
-                where = int(ident)
-            except ValueError:
-                raise errors.OpPrereqError(
-                    f"{option}: '{ident}' is neither 'add' nor 'remove' nor an index",
-                    errors.ECODE_INVAL,
-                ) from None
-        changes.append([where, dict(settings)])
-    return changes
-
-
-def BuildDiskChanges(groups: Sequence[tuple[str, Any]]) -> list[list[Any]]:
-    """The same for disks, with sizes in MiB."""
-    changes = BuildDeviceChanges("--disk", groups)
-    for where, settings in changes:
-        size = settings.get(constants.IDISK_SIZE)
-        if where != constants.DDM_ADD:
-            continue
-        if size is None:
-            raise errors.OpPrereqError(
-                "--disk add: no size given; say '--disk add:size=SIZE'", errors.ECODE_INVAL
-            )
-        settings[constants.IDISK_SIZE] = values.ParseSize("--disk add", size)
-    return changes
-
-
-def BuildNicChanges(groups: Sequence[tuple[str, Any]]) -> list[list[Any]]:
-    """The same for network interfaces."""
-    changes = BuildDeviceChanges("--net", groups)
-    for where, settings in changes:
-        for name in (constants.INIC_LINK, constants.INIC_BRIDGE):
-            value = settings.get(name)
-            if isinstance(value, str) and value.lower() == constants.VALUE_NONE:
-                raise errors.OpPrereqError(
-                    f"--net {where}: there is always a {name}; '{name}=default' sets that of the"
-                    " cluster",
-                    errors.ECODE_INVAL,
-                )
-    return changes
-
-
-def _FormatChanges(name: str, changes: Sequence[Sequence[Any]]) -> list[str]:
-    return [
-        f"Modified instance {name}",
-        *(f" - {param:<5} -> {value}" for param, value in changes),
-        "Please don't forget that most parameters take effect only at the next start of the"
-        " instance.",
-    ]
-
-
-def SetInstanceParams(opts: Any, args: list[str]) -> int:
-    """Change an instance."""
-    from .. import opcodes
-
-    (name,) = args
-    wanted = (opts.nics, opts.disks, opts.disk_template, opts.hvparams, opts.beparams, opts.os)
-    if not any(wanted):
-        console.ToStderr("Please give at least one of the parameters.")
-        return constants.EXIT_FAILURE
-    if opts.disk_template in constants.DTS_NET_MIRROR and not opts.node:
-        console.ToStderr(
-            f"Conversion to the disk template {opts.disk_template} needs a secondary node: name it"
-            " with '-n NODE'"
-        )
-        return constants.EXIT_FAILURE
-    op = opcodes.OpInstanceSetParams(
-        instance_name=name,
-        nics=BuildNicChanges(opts.nics),
-        disks=BuildDiskChanges(opts.disks),
-        disk_template=opts.disk_template,
-        remote_node=opts.node,
-        hvparams=values.ForceTypes(opts.hvparams, constants.HVS_PARAMETER_TYPES, reset=True),
-        beparams=values.ForceTypes(opts.beparams, constants.BES_PARAMETER_TYPES, reset=True),
-        os_name=opts.os,
-        force_variant=opts.force_variant,
-        force=opts.force,
-    )
-    changes = jobs.SubmitOrSend(op, opts)
-    if changes:
-        for line in _FormatChanges(name, changes):
-            console.ToStdout(line)
-    return constants.EXIT_SUCCESS
 
 
 # The table
@@ -686,7 +388,7 @@ COMMANDS: Final[Mapping[str, parser.Command]] = {
         "Opens a console on the specified instance",
     ),
     "failover": parser.Command(
-        FailoverInstance,
+        instance_moves.FailoverInstance,
         _ONE,
         (
             options.FORCE_OPT,
@@ -701,7 +403,7 @@ COMMANDS: Final[Mapping[str, parser.Command]] = {
         " instances of type drbd), or on any node (sharedfile)",
     ),
     "migrate": parser.Command(
-        MigrateInstance,
+        instance_moves.MigrateInstance,
         _ONE,
         (
             options.FORCE_OPT,
@@ -716,7 +418,7 @@ COMMANDS: Final[Mapping[str, parser.Command]] = {
         " (sharedfile)",
     ),
     "move": parser.Command(
-        MoveInstance,
+        instance_moves.MoveInstance,
         _ONE,
         (
             options.FORCE_OPT,
@@ -775,7 +477,7 @@ COMMANDS: Final[Mapping[str, parser.Command]] = {
         "Rename the instance",
     ),
     "replace-disks": parser.Command(
-        ReplaceDisks,
+        instance_disks.ReplaceDisks,
         _ONE,
         (
             _AUTO_OPT,
@@ -791,7 +493,7 @@ COMMANDS: Final[Mapping[str, parser.Command]] = {
         "Replaces all disks for the instance",
     ),
     "modify": parser.Command(
-        SetInstanceParams,
+        instance_modify.SetInstanceParams,
         _ONE,
         (
             options.BACKEND_OPT,
@@ -835,28 +537,28 @@ COMMANDS: Final[Mapping[str, parser.Command]] = {
         "Reboots an instance",
     ),
     "activate-disks": parser.Command(
-        ActivateDisks,
+        instance_disks.ActivateDisks,
         _ONE,
         (_IGNORE_SIZE_OPT, *options.JOB_OPTS),
         "<instance>",
         "Activate an instance's disks",
     ),
     "deactivate-disks": parser.Command(
-        DeactivateDisks,
+        instance_disks.DeactivateDisks,
         _ONE,
         options.JOB_OPTS,
         "<instance>",
         "Deactivate an instance's disks",
     ),
     "recreate-disks": parser.Command(
-        RecreateDisks,
+        instance_disks.RecreateDisks,
         _ONE,
         (options.DISKIDX_OPT, *options.JOB_OPTS),
         "<instance>",
         "Recreate an instance's disks",
     ),
     "grow-disk": parser.Command(
-        GrowDisk,
+        instance_disks.GrowDisk,
         (parser.ArgInstance(1, 1), parser.ArgUnknown(1, 1), parser.ArgUnknown(1, 1)),
         (options.NWSYNC_OPT, *options.JOB_OPTS),
         "<instance> <disk> <amount>",

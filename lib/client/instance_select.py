@@ -1,6 +1,7 @@
 """Which instances a command is about that takes several: by name, node, tag, or all.
 
-The options only say how to read the arguments; the last one counts.
+The options only say how to read the arguments; the last one counts. And what is asked before
+something is done to an instance.
 """
 
 from __future__ import annotations
@@ -153,3 +154,16 @@ def ConfirmMultiple(
     if opts.force_multi or opts.dry_run or not IsMultiple(opts, names):
         return True
     return confirm(names, operation)
+
+
+def MayGoOn(opts: Any, cl: Any, name: str, question: str) -> bool:
+    """May it be done? Asks unless C{-f} is given; an instance that there is not is no question.
+
+    Nor is a dry run, which does nothing.
+
+    @raise errors.OpPrereqError: C{unknown_entity}
+    """
+    if opts.force or opts.dry_run:
+        return True
+    cl.QueryInstances([name], ["name"], False)
+    return console.Confirm(f"{question}\nContinue?")
