@@ -150,7 +150,8 @@ class FakeDisks:
         def Create(item: DiskStore) -> Any:
             key = DeviceKey(disk)
             store = self._Store(item, key)
-            if key in store.disks:
+            # A mirror that is down is nothing but volumes.
+            if key in (item.active if disk.dev_type == constants.LD_DRBD8 else store.disks):
                 raise LookupError(f"Can't create {disk.dev_type} disk {key}: File exists")
             if disk.dev_type == constants.LD_DRBD8:
                 children = [DeviceKey(child) for child in disk.children or ()]
@@ -174,9 +175,13 @@ class FakeDisks:
         def Remove(item: DiskStore) -> None:
             for part in disk.IterTree():
                 key = DeviceKey(part)
-                for name, device in item.drbd.items():
-                    if name in item.active and key in device.children:
+                for name, device in list(item.drbd.items()):
+                    if key not in device.children:
+                        continue
+                    if name in item.active:
                         raise LookupError(f"Can't remove {key}: {name} uses it")
+                    del item.drbd[name]
+                    item.disks.discard(name)
                 store = self._Store(item, key)
                 store.disks.discard(key)
                 item.active.discard(key)

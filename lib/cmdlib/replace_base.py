@@ -134,7 +134,7 @@ class Replacement:
         try:
             self._Sync(6 if self._plan.early_release else 5)
         except (errors.GenericError, mcpu.CancelJob):
-            self._TellOld()
+            self._TellLeft()
             raise
         if not self._plan.early_release:
             self._RemoveOld(6)
@@ -152,8 +152,8 @@ class Replacement:
                     f" {self._plan.builds_on}"
                 )
 
-    def _TellOld(self) -> None:
-        """Name the old volumes, which are kept."""
+    def _TellLeft(self) -> None:
+        """Say what is as it should not stay: the old volumes are kept."""
         if not self._old:
             return
         names = " ".join(VolumeName(volume) for volume in self._old)

@@ -36,11 +36,10 @@ class InPlace(replace_base.Replacement):
                 undo.Add("remove the new volumes", self._RemoveSpare)
                 new = [self._Allocate(disk) for disk in self._disks]
                 self._Step(4, "Changing drbd configuration")
-                suffix = f"_replaced-{int(self._lu.context.runtime.clock.time())}"
                 for disk, volumes in zip(self._disks, new, strict=True):
-                    self._Swap(disk, volumes, suffix)
+                    self._Swap(disk, volumes)
         except errors.OpExecError:
-            self._TellOld()
+            self._TellLeft()
             raise
         self._Finish()
 
@@ -67,10 +66,11 @@ class InPlace(replace_base.Replacement):
 
     # One disk
 
-    def _Swap(self, disk: objects.Disk, new: Sequence[objects.Disk], suffix: str) -> None:
+    def _Swap(self, disk: objects.Disk, new: Sequence[objects.Disk]) -> None:
         """Put new volumes in place of those of a disk, or leave all as it was."""
         self._lu.LogInfo("detaching %s drbd from local storage", disk.iv_name)
         children = list(disk.children or ())
+        suffix = self._ChooseSuffix(children)
         with Rollback(self._feedback) as undo:
             undo.Add(f"attach {disk.iv_name} to its old volumes", self._AttachAgain, disk)
             self._Detach(disk, children)
@@ -128,6 +128,16 @@ class InPlace(replace_base.Replacement):
         )
 
     # Names
+
+    def _ChooseSuffix(self, volumes: Sequence[objects.Disk]) -> str:
+        """What old volumes get at the end of their names: no other attempt has left such ones."""
+        seconds = int(self._lu.context.runtime.clock.time())
+        while True:
+            suffix = f"_replaced-{seconds}"
+            renamed = [_Renamed(volume, volume.logical_id[1] + suffix) for volume in volumes]
+            if all(self._Find(volume, self._plan.target) is None for volume in renamed):
+                return suffix
+            seconds += 1
 
     def _Rename(self, pairs: _Pairs) -> None:
         if not pairs:

@@ -52,6 +52,17 @@ class NewSecondary(replace_base.Replacement):
         self._Connect()
         self._Finish()
 
+    def _TellLeft(self) -> None:
+        name = self._instance.name
+        self._lu.LogWarning(
+            "The secondary node of %s is %s now, and is not to be changed again",
+            name,
+            self._new,
+            hint=f"'gnt-instance info {name}' shows its disks; 'gnt-instance activate-disks {name}'"
+            " connects what is not connected",
+        )
+        super()._TellLeft()
+
     def _GetVolumes(self) -> list[objects.Disk]:
         return [child for disk in self._disks for child in disk.children or ()]
 
@@ -68,7 +79,7 @@ class NewSecondary(replace_base.Replacement):
             # Without a port it does not connect: its peer is still bound to the old node.
             alone.logical_id = (self._primary, self._new, None, own_minor, minor, secret)
             self._lu.LogInfo("activating a new drbd on %s for %s", self._new, disk.iv_name)
-            undo.Add(f"shut down {disk.iv_name} on {self._new}", self._Shutdown, alone, self._new)
+            undo.Add(f"shut down /dev/drbd{minor} on {self._new}", self._Shutdown, alone, self._new)
             device = disk_ops.ForNode(self._lu, alone, self._new)
             info = f"originstname+{instance.name}"
             self._rpc.call_blockdev_create(
@@ -88,6 +99,7 @@ class NewSecondary(replace_base.Replacement):
         for disk in self._disks:
             self._lu.LogInfo("shutting down drbd for %s on old node %s", disk.iv_name, target)
             device = disk_ops.ForNode(self._lu, disk, target)
+            assert device.physical_id is not None
             result = self._rpc.call_blockdev_shutdown(target, device)
             if result.fail_msg:
                 self._lu.LogWarning(
@@ -95,7 +107,8 @@ class NewSecondary(replace_base.Replacement):
                     disk.iv_name,
                     target,
                     result.fail_msg,
-                    hint="Shut it down there by hand as soon as possible",
+                    hint=f"Shut /dev/drbd{device.physical_id[4]} down there by hand as soon as"
+                    " possible",
                 )
         self._lu.LogInfo("detaching primary drbds from the network (=> standalone)")
         devices = self._GetDevices()
