@@ -58,6 +58,10 @@ class RealCluster:
         """Short names of all machines."""
         return [node.short_name for node in self._manager.layout.nodes]
 
+    def Powered(self):
+        """Short names of the machines that are on."""
+        return [n.short_name for n in self._manager.layout.nodes if self._manager.Pid(n)]
+
     # On a node
 
     def Command(self, *argv, node="node1"):
@@ -100,6 +104,10 @@ class RealCluster:
         """Run a program on a machine that is no node: the switch; its result."""
         result = self._manager.RunInSwitch(*argv, check=False, timeout=60)
         return result.returncode, result.stdout
+
+    def OutsideCommand(self, *argv):
+        """Arguments that run a program there."""
+        return ["nsenter", "-t", str(self._manager.HolderPid()), "-n", "--", *argv]
 
     def Data(self, name, node="node1"):
         return self.Root(node) / "var/lib/ganeti" / name
