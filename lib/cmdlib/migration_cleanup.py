@@ -26,6 +26,9 @@ def GetCandidates(
     @param target_node: what the user named, expanded
     @raise errors.OpPrereqError: it can not be migrated at all, or not to there
     """
+    if target_node == instance.primary_node:
+        # It arrived where the user wanted it, and the configuration says so already.
+        target_node = None
     target = instance_target.CheckChoice(instance, target_node, None)
     if target is not None:
         return [target]

@@ -377,23 +377,29 @@ def CheckInstance(
     primary = instance.primary_node
     node = state.nodes.get(primary)
     offline = node is not None and bool(node.offline)
+    elsewhere = [other for other in running_on if other != primary]
     if instance.admin_up and primary not in running_on and not offline:
         yield Problem(
             constants.CV_EINSTANCEDOWN,
             name,
             f"Should run on its primary node {primary}, but does not",
-            advice=f"'gnt-instance startup {name}' starts it; if it shall not run, say so with"
+            advice="do not start it there, for it runs elsewhere"
+            if elsewhere
+            else f"'gnt-instance startup {name}' starts it; if it shall not run, say so with"
             f" 'gnt-instance shutdown {name}'",
         )
-    for other in running_on:
-        if other != primary:
-            yield Problem(
-                constants.CV_EINSTANCEWRONGNODE,
-                name,
-                f"Runs on {other}, its primary node is {primary}",
-                advice="stop it there with the hypervisor's own command; if it ran on both, compare"
-                " its disks",
-            )
+    broken_off = primary not in running_on and instance.disk_template in constants.DTS_MIRRORED
+    for other in elsewhere:
+        yield Problem(
+            constants.CV_EINSTANCEWRONGNODE,
+            name,
+            f"Runs on {other}, its primary node is {primary}",
+            advice=f"after a migration that broke off, 'gnt-instance migrate --cleanup {name}'"
+            " takes over where it runs"
+            if broken_off and len(elsewhere) == 1
+            else "stop it there with the hypervisor's own command; if it ran on both, compare its"
+            " disks",
+        )
     secondaries = text.NiceSort(instance.secondary_nodes)
     if len(secondaries) > 1:
         yield Problem(

@@ -500,6 +500,13 @@ class TestCleanup:
         world.Run(Migrate(cleanup=True))
         assert Where(world) == (NODE2, [NODE2])
 
+    @pytest.mark.parametrize("template", ["drbd", "sharedfile"])
+    def test_it_arrived_where_it_was_sent(self, template):
+        """The node that it was sent to may be named although it is its primary by now."""
+        world = NewWorld(template)
+        world.Run(Migrate(cleanup=True, target_node=NODE2))
+        assert Where(world) == (NODE2, [NODE2])
+
     def test_allocator_makes_no_sense(self):
         world = NewWorld("sharedfile")
         op = Migrate(cleanup=True, iallocator="simple")

@@ -133,6 +133,11 @@ def _WrongNode(world):
     world.rpc.nodes[NODE3].running[NAME] = 128
 
 
+def _BrokenOffMigration(world):
+    AddInstance(world, running=False, disk_template="sharedfile")
+    world.rpc.nodes[NODE3].running[NAME] = 128
+
+
 def _PrimaryOffline(world):
     AddInstance(world)
     _Offline(world, NODE2)
@@ -276,6 +281,23 @@ CASES = {
                 f"Runs on {NODE3}, its primary node is {NODE2}; stop it there with the"
                 " hypervisor's own command; if it ran on both, compare its disks",
             )
+        ],
+    ),
+    "broken-off-migration": (
+        _BrokenOffMigration,
+        [
+            (
+                "EINSTANCEDOWN",
+                NAME,
+                f"Should run on its primary node {NODE2}, but does not; do not start it there, for"
+                " it runs elsewhere",
+            ),
+            (
+                "EINSTANCEWRONGNODE",
+                NAME,
+                f"Runs on {NODE3}, its primary node is {NODE2}; after a migration that broke off,"
+                f" 'gnt-instance migrate --cleanup {NAME}' takes over where it runs",
+            ),
         ],
     ),
     "primary-offline": (
