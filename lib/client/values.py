@@ -18,6 +18,9 @@ _PREFIX_NO: Final = "no_"
 #: In front of a name: no value of its own any more.
 _PREFIX_NONE: Final = "-"
 
+#: What the limits of an instance are, the master says; but no typing error shall fill the memory.
+_MAX_INDEX: Final = 1000
+
 #: Seconds of the suffixes of a time.
 _TIME_SUFFIXES: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -177,7 +180,8 @@ def ParseSize(what: str, value: object) -> int:
 def ParseIndexedGroups(option: str, groups: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:
     """The list of C{N:key=value} groups by their numbers; missing numbers are empty dictionaries.
 
-    @raise errors.OpPrereqError: C{wrong_input}, a number is none, negative, or named with C{no_}
+    @raise errors.OpPrereqError: C{wrong_input}, a number is none, negative, far too large, or named
+        with C{no_}
     """
     by_index: dict[int, dict[str, Any]] = {}
     for ident, params in groups:
@@ -189,6 +193,11 @@ def ParseIndexedGroups(option: str, groups: Iterable[tuple[str, Any]]) -> list[d
             raise errors.OpPrereqError(
                 f"{option}: '{ident}' is no index; give a number from 0, as in"
                 f" '{option} 0:key=value'",
+                errors.ECODE_INVAL,
+            )
+        if index > _MAX_INDEX:
+            raise errors.OpPrereqError(
+                f"{option}: the index {ident} is too large; they count from 0 without gaps",
                 errors.ECODE_INVAL,
             )
         by_index[index] = params

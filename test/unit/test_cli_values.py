@@ -87,6 +87,12 @@ class TestIdentKeyVal:
         with pytest.raises(errors.OpPrereqError, match=f"--disk: '{ident}'"):
             values.ParseIndexedGroups("--disk", [(ident, {})])
 
+    @pytest.mark.parametrize("ident", ["1001", "999999999", "9" * 30])
+    def test_an_index_of_a_typing_error(self, ident):
+        """It does not become a list that fills the memory."""
+        with pytest.raises(errors.OpPrereqError, match=f"--disk: the index {ident} is too large"):
+            values.ParseIndexedGroups("--disk", [(ident, {})])
+
 
 class TestOther:
     """Booleans, times, fields, sizes, numbers."""
