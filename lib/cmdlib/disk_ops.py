@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from .. import constants, errors, objects
 from ..utils.rollback import Rollback
-from . import announce, base
+from . import announce, base, disk_names
 
 #: Seconds between two looks at a mirror that can not be asked, and how often it may fail in a row.
 _SYNC_RETRY_DELAY: Final = 6.0
@@ -326,7 +326,11 @@ def RemoveDisk(
         result = lu.rpc.call_blockdev_remove(node, ForNode(lu, device, node))
         if result.fail_msg:
             lu.LogWarning(
-                "Disk %s could not be removed on node %s: %s", disk.iv_name, node, result.fail_msg
+                "Disk %s could not be removed on node %s: %s",
+                disk.iv_name,
+                node,
+                result.fail_msg,
+                hint=f"If it stays there, remove it by hand: {disk_names.GetRemoval(device)}",
             )
             ok = False
     return ok

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .. import constants, errors, locking, objects, opcodes
 from ..utils.rollback import Rollback
-from . import announce, base, create_plan, disk_ops, instance_checks, instance_env, nics
+from . import (
+    announce,
+    base,
+    instance_checks,
+    instance_env,
+    modify_disks,
+    nics,
+    template_conversion,
+)
 
 
 def _Invalid(message: str) -> errors.OpPrereqError:
@@ -65,10 +72,7 @@ class LUInstanceSetParams(base.LogicalUnit):
         given = (op.nics, op.disks, op.hvparams, op.beparams, op.os_name, op.disk_template)
         if not any(given):
             raise _Invalid("Nothing to change was given")
-        if op.disk_template is not None:
-            raise _Invalid("Changing the disk template is not implemented yet")
-        if op.remote_node is not None:
-            raise _Invalid("remote_node goes with a change of the disk template only")
+        template_conversion.CheckArguments(op.disk_template, op.remote_node, bool(op.disks))
         global_names = sorted(set(op.hvparams) & constants.HVC_GLOBALS)
         if global_names:
             raise _Invalid(
@@ -76,7 +80,7 @@ class LUInstanceSetParams(base.LogicalUnit):
             )
         self._CheckOneAddOrRemove("disks", op.disks)
         self._CheckOneAddOrRemove("nics", op.nics)
-        self.disk_changes = [self._CheckDiskChange(*change) for change in op.disks]
+        self.disk_changes = [modify_disks.CheckChange(*change) for change in op.disks]
         for which, settings in op.nics:
             if which != constants.DDM_REMOVE:
                 nics.CheckNicSettings(f"nic/{which}", settings)
@@ -86,42 +90,26 @@ class LUInstanceSetParams(base.LogicalUnit):
         if sum(which in constants.DDMS_VALUES for which, _ in changes) > 1:
             raise _Invalid(f"{what}: only one can be added or removed at a time")
 
-    @staticmethod
-    def _CheckDiskChange(which: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        where = f"disk/{which}"
-        if which == constants.DDM_REMOVE:
-            return which, {}
-        if constants.IDISK_ADOPT in settings:
-            raise _Invalid(f"{where}: adopt is for the disks of a new instance only")
-        if which == constants.DDM_ADD:
-            return which, create_plan.CheckDiskSettings([settings], first=which)[0]
-        if constants.IDISK_SIZE in settings:
-            raise _Invalid(f"{where}: the size can not be changed here; use grow-disk")
-        mode = base.ForceTypes(where, settings, {constants.IDISK_MODE: constants.VTYPE_STRING}).get(
-            constants.IDISK_MODE
-        )
-        if mode is None:
-            raise _Invalid(f"{where}: the mode is missing")
-        if mode not in constants.DISK_ACCESS_SET:
-            raise _Invalid(
-                f"{where}: mode must be one of {', '.join(sorted(constants.DISK_ACCESS_SET))}, not"
-                f" {mode!r}"
-            )
-        return which, {constants.IDISK_MODE: mode}
-
     def ExpandNames(self) -> None:
         self._ExpandAndLockInstance()
         assert self.needed_locks is not None
+        op = self.op
+        if op.remote_node is not None:
+            op.remote_node = base.ExpandNodeName(self.cfg, op.remote_node)
         self.needed_locks[locking.LEVEL_NODE] = []
-        self.recalculate_locks[locking.LEVEL_NODE] = base.LOCKS_REPLACE
         # Only who makes or removes disks there needs a node for himself: many instances of one
         # node can be modified at once.
-        self.share_locks[locking.LEVEL_NODE] = not any(
-            which in constants.DDMS_VALUES for which, _ in self.op.disks
+        self.share_locks[locking.LEVEL_NODE] = op.disk_template is None and not any(
+            which in constants.DDMS_VALUES for which, _ in op.disks
         )
 
     def DeclareLocks(self, level: int) -> None:
         if level == locking.LEVEL_NODE:
+            assert self.needed_locks is not None
+            # Anew: the same unit may be asked more than once.
+            remote = self.op.remote_node
+            self.needed_locks[locking.LEVEL_NODE] = [] if remote is None else [remote]
+            self.recalculate_locks[locking.LEVEL_NODE] = base.LOCKS_APPEND
             self._LockInstancesNodes()
 
     def BuildHooksEnv(self) -> base.HooksEnv:
@@ -136,6 +124,8 @@ class LUInstanceSetParams(base.LogicalUnit):
         if self.plan.nics is not None:
             override["nics"] = instance_env.FillNics(cluster, self.plan.nics)
         env = instance_env.BuildInstanceHookEnvByObject(self, instance, **override)
+        if self.op.disk_template is not None:
+            env["NEW_DISK_TEMPLATE"] = self.op.disk_template
         nodes = sorted({self.cfg.GetMasterNode(), *instance.all_nodes})
         return env, nodes, nodes
 
@@ -144,6 +134,8 @@ class LUInstanceSetParams(base.LogicalUnit):
         instance = base.GetInstance(self, op.instance_name)
         cluster = self.cfg.GetClusterInfo()
         self.plan = plan = _Plan()
+        if op.disk_template is not None:
+            template_conversion.CheckConversion(self, instance, op.disk_template, op.remote_node)
         if op.hvparams:
             plan.hvparams = ApplyChanges(
                 instance.hvparams or {}, op.hvparams, constants.HVS_PARAMETER_TYPES, "hvparams"
@@ -165,7 +157,7 @@ class LUInstanceSetParams(base.LogicalUnit):
                 self._CheckMemory(instance, cluster, plan)
         if op.nics:
             self._PlanNics(instance, cluster, plan)
-        self._CheckDisks(instance)
+        modify_disks.CheckChanges(self, instance, self.disk_changes)
         if op.os_name and not op.force:
             instance_checks.CheckNodeHasOs(
                 self, instance.primary_node, op.os_name, op.force_variant
@@ -278,31 +270,6 @@ class LUInstanceSetParams(base.LogicalUnit):
         values = {**given, constants.INIC_MAC: nic.mac, constants.INIC_IP: nic.ip}
         return [(f"nic.{key}/{index}", values[key]) for key in given]
 
-    def _CheckDisks(self, instance: objects.Instance) -> None:
-        if not self.disk_changes:
-            return
-        if instance.disk_template == constants.DT_DISKLESS:
-            raise _Invalid(f"disks: instance {instance.name} is diskless")
-        # Each change finds what those before it leave.
-        count = len(instance.disks)
-        for which, settings in self.disk_changes:
-            if which == constants.DDM_REMOVE:
-                if count == 1:
-                    raise _Invalid("disks: the last disk of an instance can not be removed")
-                instance_checks.CheckInstanceDown(self, instance, "can not remove a disk")
-                count -= 1
-            elif which == constants.DDM_ADD:
-                if count >= constants.MAX_DISKS:
-                    raise errors.OpPrereqError(
-                        f"disks: at most {constants.MAX_DISKS} are possible", errors.ECODE_STATE
-                    )
-                disk_ops.CheckDisksAbsent(
-                    self, instance.primary_node, [self._MakeDisk(instance, settings)]
-                )
-                count += 1
-            elif which >= count:
-                raise _Invalid(f"disks: the instance has no disk {which}, only {count}")
-
     def DescribeChanges(self) -> list[announce.Change]:
         instance = base.GetInstance(self, self.op.instance_name)
         new = instance.Copy()
@@ -310,7 +277,11 @@ class LUInstanceSetParams(base.LogicalUnit):
             self.LogWarning(warning)
         lines: list[announce.Change] = []
         for which, settings in self.disk_changes:
-            lines += self._DescribeDiskChange(new, which, settings)
+            lines += modify_disks.DescribeChange(new, which, settings)
+        if self.op.disk_template is not None:
+            lines += template_conversion.DescribeChanges(
+                instance, self.op.disk_template, self.op.remote_node
+            )
         self._ChangeParams(new)
         for name, value in self.plan.nic_changes:
             for mac in self.plan.new_macs:
@@ -322,48 +293,34 @@ class LUInstanceSetParams(base.LogicalUnit):
         lines += announce.Between(instance, new)
         return lines or [announce.OfInstance(instance.name, "has these values already")]
 
-    def _DescribeDiskChange(
-        self, instance: objects.Instance, which: Any, settings: dict[str, Any]
-    ) -> list[announce.Change]:
-        """What L{_ChangeDisk} would do; makes it in the object."""
-        name = instance.name
-        if which == constants.DDM_REMOVE:
-            disk = instance.disks[-1]
-            lines = disk_ops.DescribeForDisks(instance, "remove", [disk])
-            instance.disks.pop()
-            return [announce.OfInstance(name, f"{disk.iv_name}: removed"), *lines]
-        if which == constants.DDM_ADD:
-            disk = self._MakeDisk(instance, settings)
-            instance.disks.append(disk)
-            what = f"{disk.iv_name}: added with {announce.FormatValues(settings)}"
-            lines = disk_ops.DescribeForDisks(instance, "create", [disk])
-            return [announce.OfInstance(name, what), *lines]
-        disk = instance.disks[which]
-        before, disk.mode = disk.mode, settings["mode"]
-        return [announce.OfInstance(name, f"{disk.iv_name}: mode {before} -> {disk.mode}")]
-
     def Exec(self, feedback_fn: base.FeedbackFn) -> list[tuple[str, Any]]:
         op, plan = self.op, self.plan
         for warning in plan.warnings:
             feedback_fn(f"WARNING: {warning}")
         instance = base.GetInstance(self, op.instance_name)
-        self._removed_disks: list[objects.Disk] = []
-        with Rollback(feedback_fn) as self._undo:
-            result = self._Change(instance)
+        with Rollback(feedback_fn) as undo:
+            disks = modify_disks.DiskChanges(self, instance, undo)
+            result: list[tuple[str, Any]] = []
+            for which, settings in self.disk_changes:
+                result += disks.Make(which, settings)
+            conversion = None
+            if op.disk_template is not None:
+                conversion = template_conversion.Convert(
+                    self, instance, op.disk_template, op.remote_node, undo, feedback_fn
+                )
+                result.append(("disk_template", op.disk_template))
+            self._ChangeParams(instance)
             self.cfg.Update(instance, feedback_fn)
-            self._undo.Commit()
-        # Only now: as long as the configuration has a disk, its data stays.
-        for disk in self._removed_disks:
-            disk_ops.RemoveDisk(self, disk, instance.primary_node)
-        return result
+            undo.Commit()
+        disks.Finish()
+        if conversion is not None:
+            conversion.Finish()
+        return result + self._GetParamChanges()
 
-    def _Change(self, instance: objects.Instance) -> list[tuple[str, Any]]:
-        """Make all changes in the object; returns them as (name, value)."""
+    def _GetParamChanges(self) -> list[tuple[str, Any]]:
+        """What L{_ChangeParams} changes, as (name, value)."""
         op, plan = self.op, self.plan
         result: list[tuple[str, Any]] = []
-        for which, settings in self.disk_changes:
-            result += self._ChangeDisk(instance, which, settings)
-        self._ChangeParams(instance)
         if plan.nics is not None:
             result += plan.nic_changes
         if plan.hvparams is not None:
@@ -383,40 +340,6 @@ class LUInstanceSetParams(base.LogicalUnit):
             instance.beparams = plan.beparams
         if self.op.os_name:
             instance.os = self.op.os_name
-
-    def _ChangeDisk(
-        self, instance: objects.Instance, which: Any, settings: dict[str, Any]
-    ) -> list[tuple[str, Any]]:
-        if which == constants.DDM_REMOVE:
-            self._removed_disks.append(instance.disks.pop())
-            return [(f"disk/{len(instance.disks)}", "remove")]
-        if which == constants.DDM_ADD:
-            index = len(instance.disks)
-            disk = self._MakeDisk(instance, settings)
-            instance.disks.append(disk)
-            self._undo.Add(
-                f"remove {disk.iv_name}", disk_ops.RemoveDisk, self, disk, instance.primary_node
-            )
-            disk_ops.CreateDisks(self, instance, skip=range(index))
-            return [(f"disk/{index}", f"add:size={settings['size']},mode={settings['mode']}")]
-        instance.disks[which].mode = settings["mode"]
-        return [(f"disk.mode/{which}", settings["mode"])]
-
-    def _MakeDisk(self, instance: objects.Instance, settings: dict[str, Any]) -> objects.Disk:
-        """The next disk of an instance, which has disks in files already."""
-        driver, path = instance.disks[0].logical_id
-        (disk,) = disk_ops.GenerateDiskTemplate(
-            self,
-            instance.disk_template,
-            instance.name,
-            instance.primary_node,
-            sorted(instance.secondary_nodes),
-            [settings],
-            os.path.dirname(path),
-            driver,
-            base_index=len(instance.disks),
-        )
-        return disk
 
 
 LOGICAL_UNITS: Final = {opcodes.OpInstanceSetParams: LUInstanceSetParams}

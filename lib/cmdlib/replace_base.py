@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from .. import constants, errors, locking, mcpu, objects
+from .. import errors, locking, mcpu, objects
 from . import base, disk_ops
+from .disk_names import DeviceName
 from .replace_plan import Plan
 
 _STEPS: Final = 6
@@ -54,7 +55,7 @@ class Replacement:
         @raise errors.OpExecError: the node can not tell
         """
         result = self._rpc.call_blockdev_find(node, disk_ops.ForNode(self._lu, disk, node))
-        result.Raise(f"Node {node} can not tell whether it has {VolumeName(disk)}")
+        result.Raise(f"Node {node} can not tell whether it has {DeviceName(disk)}")
         status: objects.BlockDevStatus | None = result.payload
         return status
 
@@ -97,7 +98,7 @@ class Replacement:
         info = f"originstname+{self._instance.name}"
         self._rpc.call_blockdev_create(
             node, device, device.size, self._instance.name, False, info
-        ).Raise(f"Volume {VolumeName(volume)} can not be created on node {node}")
+        ).Raise(f"Volume {DeviceName(volume)} can not be created on node {node}")
 
     def _RemoveVolumes(self, node: str, volumes: Sequence[objects.Disk]) -> None:
         """Remove volumes that nobody needs; failures are warned of."""
@@ -107,10 +108,10 @@ class Replacement:
             if result.fail_msg:
                 self._lu.LogWarning(
                     "Volume %s could not be removed on node %s: %s",
-                    VolumeName(volume),
+                    DeviceName(volume),
                     node,
                     result.fail_msg,
-                    hint=f"Remove it there by hand: lvremove {VolumeName(volume)}",
+                    hint=f"Remove it there by hand: lvremove {DeviceName(volume)}",
                 )
 
     def _RemoveOld(self, number: int) -> None:
@@ -156,7 +157,7 @@ class Replacement:
         """Say what is as it should not stay: the old volumes are kept."""
         if not self._old:
             return
-        names = " ".join(VolumeName(volume) for volume in self._old)
+        names = " ".join(DeviceName(volume) for volume in self._old)
         self._lu.LogWarning(
             "The old volumes are kept on node %s: %s",
             self._plan.target,
@@ -176,10 +177,3 @@ class Replacement:
         if not done():
             raise errors.OpExecError(f"{what}: {error}")
         self._lu.LogWarning("%s (%s), but it was done all the same", what, error)
-
-
-def VolumeName(disk: objects.Disk) -> str:
-    """What a device is called in messages."""
-    if disk.dev_type == constants.LD_LV:
-        return "/".join(disk.logical_id)
-    return str(disk.iv_name)

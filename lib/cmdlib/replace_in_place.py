@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from .. import constants, errors, objects
 from ..utils.rollback import Rollback
 from . import disk_ops, replace_base
-from .replace_base import VolumeName
+from .disk_names import DeviceName
 
 #: A volume, and the same volume under its other name.
 _Pairs = Sequence[tuple[objects.Disk, objects.Disk]]
@@ -168,4 +168,4 @@ def _Renamed(volume: objects.Disk, name: str) -> objects.Disk:
 
 
 def _Show(pairs: _Pairs) -> str:
-    return ", ".join(f"{VolumeName(old)} -> {VolumeName(new)}" for old, new in pairs) or "none"
+    return ", ".join(f"{DeviceName(old)} -> {DeviceName(new)}" for old, new in pairs) or "none"

@@ -471,7 +471,7 @@ class TestSetParams:
             ({"beparams": {"vcpus": "x"}}, errors.ECODE_INVAL, ["vcpus"]),
             ({"beparams": {"vcpus": 0}}, errors.ECODE_INVAL, ["vcpus"]),
             ({"hvparams": {"migration_port": 1}}, errors.ECODE_INVAL, ["migration_port"]),
-            ({"disk_template": "drbd"}, errors.ECODE_INVAL, ["not implemented"]),
+            ({"disk_template": "drbd"}, errors.ECODE_INVAL, ["-n NODE"]),
             ({"nics": [[3, {"ip": "none"}]]}, errors.ECODE_INVAL, ["3"]),
             ({"nics": [[0, {"ip": "x"}]]}, errors.ECODE_INVAL, ["nic/0"]),
             ({"nics": [[0, {"link": "br9"}]]}, errors.ECODE_ENVIRON, ["br9"]),

@@ -555,6 +555,48 @@ CASES = {
             f"    on {NODE3}: start it",
         ],
     ),
+    "modify-drbd-disks": (
+        Modify(disks=[["add", {"size": 8}], [0, {"mode": "ro"}]]),
+        [Mirrored()],
+        [
+            f"    instance {NAME}: disk/2: added with size=8, mode=rw",
+            f"    on {NODE1}, {NODE2}: create disk/2",
+            "    cluster: a port is taken for it",
+        ],
+    ),
+    "modify-drbd-remove-disk": (
+        Modify(disks=[["remove", {}]]),
+        [Mirrored(), Stop()],
+        [
+            f"    on {NODE1}, {NODE2}: remove disk/1",
+            "    cluster: port 11002 becomes free",
+        ],
+    ),
+    "modify-plain-disks": (
+        Modify(disks=[["add", {"size": 8}]]),
+        [Create(disk_template="plain")],
+        [f"    on {NODE2}: create disk/2"],
+    ),
+    "convert-to-drbd": (
+        Modify(disk_template="drbd", remote_node=NODE3),
+        [Create(disk_template="plain"), Stop()],
+        [
+            f"  locks: instance {NAME} (exclusive), node {NODE2}, {NODE3} (exclusive)",
+            f"    instance {NAME}: disk_template plain -> drbd",
+            "    cluster: 2 ports are taken for it",
+            f"    on {NODE3}: create disk/0, disk/1, and copy them from the primary",
+        ],
+    ),
+    "convert-to-plain": (
+        Modify(disk_template="plain"),
+        [Mirrored(), Stop()],
+        [
+            f"    instance {NAME}: disk_template drbd -> plain",
+            "    cluster: 2 ports become free",
+            f"    on {NODE1}: remove disk/0, disk/1",
+            f"    on {NODE2}: remove what mirrors disk/0, disk/1",
+        ],
+    ),
     "replace-on-primary": (
         Replace("replace_on_primary", disks=[1]),
         [Mirrored()],
