@@ -742,6 +742,30 @@ class TestWhereItRuns:
         assert len(node.hv.GetAllInstancesInfo()) == runs
 
 
+class TestOnlyComes:
+    """TG1: a clean-up asks the target, too, and QEMU calls a migration to there active as well."""
+
+    @pytest.mark.parametrize("status", ["active", "completed", "failed"])
+    def test_nothing_was_sent_away(self, node, status):
+        node.machine.target.Announce()
+        node.machine.qemu.migration = [{"status": status}]
+        found = node.hv.GetMigrationStatus(node.Instance())
+        assert found.status == constants.MIGRATION_FAILED
+        assert found.message == "no migration away from here was started"
+        node.hv.AbortMigration(node.Instance())
+        assert node.machine.qemu.Words() == []
+
+    def test_one_that_came_is_sent_on(self, node):
+        """Though nobody has said yet that it has arrived."""
+        node.machine.target.Announce()
+        Path(node.machine.paths.outgoing).write_text(_Note().Encode())
+        node.machine.qemu.migration = [{"status": "active"}]
+        found = node.hv.GetMigrationStatus(node.Instance())
+        assert found.status == constants.MIGRATION_ACTIVE
+        node.hv.AbortMigration(node.Instance())
+        assert "migrate_cancel" in node.machine.qemu.Words()
+
+
 class TestAccept:
     """TG1: all around the guest is there before it may come; a failure leaves nothing."""
 
