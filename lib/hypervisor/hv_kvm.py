@@ -510,20 +510,17 @@ class KVMHypervisor(hv_base.BaseHypervisor):
 
     def GetMigrationStatus(self, instance: objects.Instance) -> hv_base.MigrationStatus:
         paths = self._Paths(instance.name)
-        if self._OnlyComes(paths):
+        # Of one that came here from elsewhere QEMU says the same for ever as of one that has left.
+        if not self._Source(paths).IsLeaving():
             return hv_base.MigrationStatus(
                 constants.MIGRATION_FAILED, message="no migration away from here was started"
             )
         return self._Source(paths).Status(kvm_files.FindProcess(paths) is not None)
 
     def AbortMigration(self, instance: objects.Instance) -> None:
-        paths = self._Paths(instance.name)
-        if not self._OnlyComes(paths):
-            self._Source(paths).Cancel()
-
-    def _OnlyComes(self, paths: kvm_files.Paths) -> bool:
-        """Is there a migration to here and none away? QEMU speaks of both in the same words."""
-        return self._Target(paths).Expected() and not self._Source(paths).IsLeaving()
+        source = self._Source(self._Paths(instance.name))
+        if source.IsLeaving():
+            source.Cancel()
 
     def FinalizeMigrationSource(
         self, instance: objects.Instance, success: bool, live: bool
