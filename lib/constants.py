@@ -273,6 +273,8 @@ INSTST_ADMINDOWN: Final = "ADMIN_down"
 INSTST_ERRORUP: Final = "ERROR_up"
 #: Should run but does not.
 INSTST_ERRORDOWN: Final = "ERROR_down"
+#: Runs, but on another node than its primary.
+INSTST_WRONGNODE: Final = "ERROR_wrongnode"
 INSTST_NODEDOWN: Final = "ERROR_nodedown"
 INSTST_NODEOFFLINE: Final = "ERROR_nodeoffline"
 INSTST_ALL: Final = frozenset(
@@ -281,6 +283,7 @@ INSTST_ALL: Final = frozenset(
         INSTST_ADMINDOWN,
         INSTST_ERRORUP,
         INSTST_ERRORDOWN,
+        INSTST_WRONGNODE,
         INSTST_NODEDOWN,
         INSTST_NODEOFFLINE,
     ]

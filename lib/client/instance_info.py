@@ -129,6 +129,33 @@ def _FormatParam(name: str, own: Mapping[str, Any], actual: Mapping[str, Any]) -
     return f"- {name}: default ({actual[name]})"
 
 
+def _DescribeParams(own: Mapping[str, Any], actual: Mapping[str, Any]) -> Block:
+    return [_FormatParam(name, own, actual) for name in sorted(actual)]
+
+
+def _DescribeOtherParams(info: Mapping[str, Any]) -> Block:
+    """All parameters beside those of the hypervisor: which are its own, which are inherited.
+
+    A master of release 2.1 tells only of the backend's; then there is nothing, as there was.
+    """
+    if "nics_actual" not in info:
+        return []
+    block: Block = [
+        "- backend:",
+        _DescribeParams(info["be_instance"], info["be_actual"]),
+    ]
+    for index, (own, actual) in enumerate(
+        zip(info["nics_instance"], info["nics_actual"], strict=True)
+    ):
+        block += [f"- nic/{index}:", _DescribeParams(own, actual)]
+    for disk in info["disks"]:
+        block += [
+            f"- {disk['iv_name']}:",
+            _DescribeParams(disk["params_instance"], disk["params_actual"]),
+        ]
+    return ["Parameters:", block]
+
+
 def DescribeInstance(info: Mapping[str, Any], static: bool, roman: bool = False) -> list[str]:
     """The lines that describe an instance.
 
@@ -147,7 +174,7 @@ def DescribeInstance(info: Mapping[str, Any], static: bool, roman: bool = False)
     console = FormatVncConsole(info["pnode"], address, port) if address else None
     if console is not None:
         hypervisor.append(f"- console connection: {console}")
-    hypervisor += [_FormatParam(name, info["hv_instance"], hv_actual) for name in sorted(hv_actual)]
+    hypervisor += _DescribeParams(info["hv_instance"], hv_actual)
 
     nics = [
         f"- nic/{index}: MAC: {mac}, IP: {ip}, mode: {mode}, link: {link}"
@@ -183,6 +210,7 @@ def DescribeInstance(info: Mapping[str, Any], static: bool, roman: bool = False)
                 ],
                 "Disks:",
                 disks,
+                *_DescribeOtherParams(info),
             ],
             1,
         ),

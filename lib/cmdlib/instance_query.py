@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from .. import constants, locking, objects, opcodes
+from ..config import difference
 from ..utils import text
 from . import base, disk_ops
 
@@ -18,6 +19,7 @@ class InstanceFacts:
     @ivar primary_offline: is its primary node marked offline?
     @ivar primary_up: did its primary node answer? (only if nodes were asked)
     @ivar live: what that node reported of the instance; None if it does not run there
+    @ivar elsewhere: does another node say that it runs there?
     """
 
     instance: objects.Instance
@@ -27,6 +29,7 @@ class InstanceFacts:
     primary_offline: bool = False
     primary_up: bool = False
     live: Mapping[str, Any] | None = None
+    elsewhere: bool = False
 
 
 def GetStatus(facts: InstanceFacts) -> str:
@@ -37,6 +40,8 @@ def GetStatus(facts: InstanceFacts) -> str:
         return constants.INSTST_NODEDOWN
     if facts.live is not None:
         return constants.INSTST_RUNNING if facts.instance.admin_up else constants.INSTST_ERRORUP
+    if facts.elsewhere:
+        return constants.INSTST_WRONGNODE
     return constants.INSTST_ERRORDOWN if facts.instance.admin_up else constants.INSTST_ADMINDOWN
 
 
@@ -213,9 +218,16 @@ class LUInstanceQuery(base.NoHooksLU):
                 primary in answers,
                 # Its own primary alone: what runs elsewhere is not this instance as it should be.
                 answers.get(primary, {}).get(instance.name),
+                any(
+                    instance.name in running for node, running in answers.items() if node != primary
+                ),
             )
             rows.append([getter(facts) for getter in getters])
         return rows
+
+
+def _AsList(value: Sequence[Any] | None) -> list[Any] | None:
+    return None if value is None else list(value)
 
 
 class LUInstanceQueryData(base.NoHooksLU):
@@ -252,10 +264,11 @@ class LUInstanceQueryData(base.NoHooksLU):
     def _Describe(self, instance: objects.Instance) -> dict[str, Any]:
         cluster = self.cfg.GetClusterInfo()
         defaults = cluster.nicparams[constants.PP_DEFAULT]
-        nics = []
+        nics, nics_actual = [], []
         for nic in instance.nics:
             filled = objects.FillDict(defaults, nic.nicparams or {})
             nics.append([nic.ip, nic.mac, filled[constants.NIC_MODE], filled[constants.NIC_LINK]])
+            nics_actual.append(filled)
         return {
             "name": instance.name,
             "config_state": "up" if instance.admin_up else "down",
@@ -264,8 +277,17 @@ class LUInstanceQueryData(base.NoHooksLU):
             "snodes": text.NiceSort(instance.secondary_nodes),
             "os": instance.os,
             "nics": nics,
+            "nics_instance": [nic.nicparams or {} for nic in instance.nics],
+            "nics_actual": nics_actual,
             "disk_template": instance.disk_template,
-            "disks": [self._DescribeDisk(instance, None, disk) for disk in instance.disks],
+            "disks": [
+                {
+                    **self._DescribeDisk(instance, None, disk),
+                    "params_instance": disk.params or {},
+                    "params_actual": cluster.FillDisk(disk),
+                }
+                for disk in instance.disks
+            ],
             "hypervisor": instance.hypervisor,
             "network_port": instance.network_port,
             "hv_instance": instance.hvparams,
@@ -295,11 +317,14 @@ class LUInstanceQueryData(base.NoHooksLU):
         if disk.dev_type in constants.LDS_DRBD:
             first, second = disk.logical_id[:2]
             peer = second if first == instance.primary_node else first
+        # Of this, the secret of a mirror is nobody's business.
+        ids = difference.HideSecrets(
+            {"logical_id": _AsList(disk.logical_id), "physical_id": _AsList(disk.physical_id)}
+        )
         return {
             "iv_name": disk.iv_name,
             "dev_type": disk.dev_type,
-            "logical_id": disk.logical_id,
-            "physical_id": disk.physical_id,
+            **ids,
             "pstatus": self._GetDiskStatus(instance.primary_node, disk),
             "sstatus": self._GetDiskStatus(peer, disk) if peer else None,
             "children": [

@@ -859,6 +859,32 @@ class TestInfo:
             "          on secondary: /dev/xenvg/data (253:1) *FAILED* (failed drive?)",
         ]
 
+    def test_inherited_parameters(self):
+        """PR1: of every kind of parameter, what is inherited is marked."""
+        disk = _Disk(params_instance={"stripe": 2}, params_actual={"stripe": 2, "stripe_size": 0})
+        info = _Info(
+            disks=[disk],
+            nics_instance=[{"link": "br0"}],
+            nics_actual=[{"mode": "bridged", "link": "br0"}],
+            be_instance={"vcpus": 1},
+            be_actual={"vcpus": 1, "memory": 128, "auto_balance": True},
+        )
+        lines = instance_info.DescribeInstance(info, static=False)
+        assert lines[:-11] == instance_info.DescribeInstance(_Info(disks=[disk]), static=False)
+        assert lines[-11:] == [
+            "  Parameters:",
+            "    - backend:",
+            "      - auto_balance: default (True)",
+            "      - memory: default (128)",
+            "      - vcpus: 1",
+            "    - nic/0:",
+            "      - link: br0",
+            "      - mode: default (bridged)",
+            "    - disk/0:",
+            "      - stripe: 2",
+            "      - stripe_size: default (0)",
+        ]
+
     def test_no_secrets(self):
         for static in (True, False):
             assert "secret" not in "\n".join(instance_info.DescribeInstance(_Info(), static))

@@ -522,6 +522,19 @@ class TestQuery:
         world.rpc.nodes[NODE1].running[NAME] = 128
         assert self.Query(world, "status") == [["ERROR_down"]]
 
+    @pytest.mark.parametrize("admin_up", [True, False])
+    def test_wrong_node(self, with_instance, admin_up):
+        """It runs where it should not: starting it would have it run twice."""
+        world = with_instance
+        world.Run(fake.NewCreate("inst2.example.com", NODE1))
+        if not admin_up:
+            world.cfg.MarkInstanceDown(NAME)
+        world.rpc.nodes[NODE1].running[NAME] = world.rpc.nodes[NODE2].running.pop(NAME)
+        assert self.Query(world, "status", "oper_state", names=[NAME, "inst2"]) == [
+            ["ERROR_wrongnode", False],
+            ["running", True],
+        ]
+
     def test_static_fields_ask_nobody(self, with_instance):
         world = with_instance
         world.rpc.calls.clear()
@@ -574,6 +587,48 @@ class TestQuery:
         data = with_instance.Run(op)[NAME]
         assert data["run_state"] is None
         assert data["disks"][0]["pstatus"] is None
+
+    def test_query_data_of_mirrors(self, world):
+        """Every part of a disk on every node; its secret is nobody's business."""
+        world.Run(NewCreate(disk_template="drbd", snode=NODE1))
+        secret = world.cfg.GetInstanceInfo(NAME).disks[0].logical_id[5]
+        op = opcodes.OpInstanceQueryData(instances=[], static=False)
+        data = world.Run(op)[NAME]
+        disk = data["disks"][0]
+        for part, count in ((disk, 2), *((child, 0) for child in disk["children"])):
+            assert part["pstatus"]
+            assert part["sstatus"]
+            assert len(part["children"]) == count
+        assert len(disk["logical_id"]) == len(disk["physical_id"]) == 6
+        assert secret not in repr(data)
+        node = world.cfg.GetNodeInfo(NODE1)
+        node.offline = True
+        world.rpc.offline = lambda name: name == NODE1
+        disk = world.Run(op)[NAME]["disks"][0]
+        assert disk["pstatus"]
+        assert disk["sstatus"] is None
+        world.rpc.offline = lambda name: False
+        world.rpc.Cut(NODE1)
+        with pytest.raises(errors.OpExecError, match=NODE1):
+            world.Run(op)
+
+    def test_query_data_of_parameters(self, world):
+        """PR1: what an object has of its own, and what is inherited."""
+        world.Run(
+            NewCreate(
+                disks=[{"size": 16, "stripe": 2}],
+                nics=[{"link": "xen-br0"}, {}],
+                beparams={"memory": 256},
+            )
+        )
+        data = world.Run(opcodes.OpInstanceQueryData(instances=[], static=True))[NAME]
+        assert data["nics_instance"] == [{"link": "xen-br0"}, {}]
+        assert data["nics_actual"] == [{"link": "xen-br0", "mode": "bridged"}] * 2
+        assert data["be_instance"] == {"memory": 256}
+        (disk,) = data["disks"]
+        assert disk["params_instance"] == {"stripe": 2}
+        assert disk["params_actual"]["stripe"] == 2
+        assert set(disk["params_actual"]) > {"stripe", "stripe_size"}
 
 
 class TestDiskParams:
