@@ -134,12 +134,14 @@ class Guest:
         def _Read():
             return int(re.search(r"\b[ER]BX=(\w+)", Monitor(path, "info registers"))[1], 16)
 
-        def _ReadTwice():
-            # While it says the number it turns it round.
-            first, second = _Read(), _Read()
-            return second if 0 <= second - first < 5 and second else None
+        seen = [_Read()]
 
-        return WaitFor(_ReadTwice, PATIENCE, f"the count of {self.name}")
+        def _Grown():
+            # Before it counts there is something else; while it says the number it turns it round.
+            seen.append(_Read())
+            return seen[-1] if 0 < seen[-1] - seen[-2] < 50 else None
+
+        return WaitFor(_Grown, PATIENCE, f"the count of {self.name}")
 
     def States(self):
         """{node: state} of all QEMUs that there are on nodes with power."""
