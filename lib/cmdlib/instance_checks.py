@@ -33,6 +33,42 @@ def CheckInstanceDown(lu: base.LogicalUnit, instance: objects.Instance, reason: 
         )
 
 
+def CheckAtHome(lu: base.LogicalUnit, instance: objects.Instance) -> None:
+    """Check that no migration of an instance broke off that nobody has tidied up after.
+
+    It may run on another node than the configuration says, or be on its way there: started again,
+    it would run twice. Only what a node says counts; one that does not answer is no obstacle here.
+
+    @raise errors.OpPrereqError: C{wrong_state}
+    """
+    if instance.disk_template not in constants.DTS_MIRRORED:
+        return
+    name, primary = instance.name, instance.primary_node
+    advice = f"'gnt-instance migrate --cleanup {name}' puts that right"
+    for disk in instance.disks:
+        lu.cfg.SetDiskID(disk, primary)
+    status = lu.rpc.call_instance_get_migration_status(primary, instance)
+    if not status.fail_msg and status.payload["status"] in (
+        constants.MIGRATION_ACTIVE,
+        constants.MIGRATION_COMPLETED,
+    ):
+        raise errors.OpPrereqError(
+            f"A migration of instance {name} away from node {primary} was not finished; {advice}",
+            errors.ECODE_STATE,
+        )
+    if instance.disk_template in constants.DTS_NET_MIRROR:
+        others = sorted(instance.secondary_nodes)
+    else:
+        others = sorted(set(lu.cfg.GetOnlineNodeList()) - {primary})
+    for node, result in lu.rpc.call_instance_list(others, [instance.hypervisor]).items():
+        if not result.fail_msg and name in result.payload:
+            raise errors.OpPrereqError(
+                f"Instance {name} runs on node {node}, not on {primary} as the configuration says;"
+                f" {advice}",
+                errors.ECODE_STATE,
+            )
+
+
 def CheckNodeFreeMemory(
     lu: base.LogicalUnit, node: str, reason: str, requested: int, hypervisor: str
 ) -> None:

@@ -7,7 +7,14 @@ from typing import Any, Final
 
 from .. import constants, errors, objects, opcodes
 from ..utils.rollback import Rollback
-from . import announce, base, disk_ops, instance_operation, instance_target
+from . import (
+    announce,
+    base,
+    disk_ops,
+    instance_checks,
+    instance_operation,
+    instance_target,
+)
 
 
 class LUInstanceFailover(instance_target.MobileInstanceLU):
@@ -32,6 +39,7 @@ class LUInstanceFailover(instance_target.MobileInstanceLU):
 
     def CheckPrereq(self) -> None:
         instance = self._GetInstance()
+        instance_checks.CheckAtHome(self, instance)
         self.target = instance_target.ChooseTarget(self, instance)
         up = bool(instance.admin_up)
         why = f"failing over instance {instance.name}"
@@ -115,9 +123,15 @@ class LUInstanceFailover(instance_target.MobileInstanceLU):
                 continue
             what = f"Disk {disk.iv_name} on node {self.target} is degraded, or not active there"
             if not self.op.ignore_consistency:
+                advice = ""
+                if not source_is_off:
+                    advice = (
+                        f"if both nodes are well, 'gnt-instance activate-disks {instance.name}' has"
+                        " the mirrors connect; "
+                    )
                 raise errors.OpExecError(
-                    f"{what}: the failover is given up, nothing was changed"
-                    " (--ignore-consistency goes on with what data there is)"
+                    f"{what}: the failover is given up, nothing was changed ({advice}"
+                    "--ignore-consistency goes on with what data there is)"
                 )
             self.LogWarning("%s; going on, as asked for", what)
 

@@ -16,6 +16,7 @@ from . import (
     announce,
     base,
     disk_ops,
+    instance_checks,
     instance_target,
     migration_cleanup,
     migration_disks,
@@ -86,13 +87,15 @@ def CheckMigratable(
     @raise errors.OpPrereqError: it can not
     """
     why = f"migrating instance {instance.name}"
+    instance_checks.CheckAtHome(lu, instance)
     instance_target.CheckTarget(lu, instance, target, why, memory)
     source = instance.primary_node
     for disk in instance.disks:
         lu.cfg.SetDiskID(disk, source)
     lu.rpc.call_instance_migratable(source, instance).Raise(
         f"Instance {instance.name} can not be migrated from node {source}; if it does not run,"
-        " 'gnt-instance failover' takes it to the other node",
+        f" 'gnt-instance startup {instance.name}' starts it there, 'gnt-instance failover"
+        f" {instance.name}' on the other node",
         prereq=True,
         ecode=errors.ECODE_STATE,
     )

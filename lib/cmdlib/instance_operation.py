@@ -61,6 +61,7 @@ class LUInstanceStartup(_InstanceLU):
         be_filled = objects.FillDict(cluster.FillBE(instance), beparams)
         instance_checks.CheckBeParams("beparams", be_filled)
         base.CheckNodeOnline(self, instance.primary_node)
+        instance_checks.CheckAtHome(self, instance)
         instance_checks.CheckInstanceBridges(self, instance, instance.primary_node)
         node = instance.primary_node
         result = self.rpc.call_instance_info(node, instance.name, instance.hypervisor)
@@ -126,7 +127,9 @@ class LUInstanceShutdown(_InstanceLU):
         return {"TIMEOUT": self.op.timeout}
 
     def CheckPrereq(self) -> None:
-        base.CheckNodeOnline(self, self._GetInstance().primary_node)
+        instance = self._GetInstance()
+        base.CheckNodeOnline(self, instance.primary_node)
+        instance_checks.CheckAtHome(self, instance)
 
     def DescribeChanges(self) -> list[announce.Change]:
         instance = self._GetInstance()
@@ -161,6 +164,7 @@ class LUInstanceReboot(_InstanceLU):
     def CheckPrereq(self) -> None:
         instance = self._GetInstance()
         base.CheckNodeOnline(self, instance.primary_node)
+        instance_checks.CheckAtHome(self, instance)
         instance_checks.CheckInstanceBridges(self, instance, instance.primary_node)
 
     def DescribeChanges(self) -> list[announce.Change]:
@@ -305,7 +309,13 @@ class LUInstanceRename(_InstanceLU):
         self.op.instance_name = self.op.new_name
         instance = self._GetInstance()
         node = instance.primary_node
-        disk_ops.StartDisks(self, instance, None)
+        try:
+            disk_ops.StartDisks(self, instance, None)
+        except errors.OpExecError as err:
+            raise errors.OpExecError(
+                f"Instance {old_name} is {instance.name} now, but the rename script of its OS was"
+                f" not run, so that its inside may have the old name: {err}"
+            ) from err
         try:
             result = self.rpc.call_instance_run_rename(
                 node, instance, old_name, self.op.debug_level
@@ -332,11 +342,12 @@ class LUInstanceRename(_InstanceLU):
             return
         node = instance.primary_node
         old_dir, new_dir = self._GetDirectories(instance)
+        # Before: it may be done without an answer.
+        undo.Add("move the disk files back", self._MoveBack, node, new_dir, old_dir)
         self.rpc.call_file_storage_dir_rename(node, old_dir, new_dir).Raise(
             f"Directory {old_dir} on node {node} can not be renamed to {new_dir}; the instance has"
             " kept its name"
         )
-        undo.Add("move the disk files back", self._MoveBack, node, new_dir, old_dir)
 
     def _GetDirectories(self, instance: objects.Instance) -> tuple[str, str]:
         """Where the disk files are, and where they shall be."""
@@ -372,7 +383,7 @@ class LUInstanceRemove(_InstanceLU):
         return env, [self.cfg.GetMasterNode()], post
 
     def CheckPrereq(self) -> None:
-        self._GetInstance()
+        instance_checks.CheckAtHome(self, self._GetInstance())
 
     def DescribeChanges(self) -> list[announce.Change]:
         instance = self._GetInstance()
