@@ -537,7 +537,14 @@ class World:
         if problems:
             raise Violation(f"the configuration is not consistent: {problems}")
         cluster = cfg.GetClusterInfo()
-        used = [i.network_port for i in cfg.GetAllInstancesInfo().values() if i.network_port]
+        instances = cfg.GetAllInstancesInfo().values()
+        used = [i.network_port for i in instances if i.network_port]
+        used += [
+            disk.logical_id[2]
+            for i in instances
+            for disk in i.disks
+            if disk.dev_type == constants.LD_DRBD8
+        ]
         ports = sorted([*used, *cluster.tcpudp_port_pool])
         given = list(range(constants.FIRST_DRBD_PORT, cluster.highest_used_port + 1))
         if ports != given and not self.ports_may_be_lost:
