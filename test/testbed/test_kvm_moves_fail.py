@@ -177,7 +177,12 @@ class Lane:
         code, said = migration.Wait()
         assert code != 0
         assert "cancel" in said
-        assert dict(self.bed.Listing("gnt-job", "id,status"))[job] == "canceled"
+        # The command does not wait for the end.
+        WaitFor(
+            lambda: dict(self.bed.Listing("gnt-job", "id,status"))[job] == "canceled",
+            PATIENCE,
+            "the end of the job",
+        )
         GoesOn(self.guest, self.source, boots, before)
         assert self.guest.Leftovers(self.target) == []
 
