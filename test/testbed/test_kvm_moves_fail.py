@@ -19,11 +19,15 @@ from vc import WaitFor
 
 pytestmark = pytest.mark.timeout(900)
 
-#: MiB/s, and milliseconds that a guest may stand still: a guest that does anything is not done with
-#: that before the migration is given up; one that is stopped takes some seconds. What is to happen
-#: in the middle of a migration has time enough.
-BANDWIDTH = 16
-DOWNTIME = 1
+#: MiB/s: too little for a guest that changes its memory all the time, but enough to see that soon.
+HOPELESS = 16
+#: With that the other ones are on their way for half a minute.
+SLOW = 2
+
+
+def SetBandwidth(bed, mebibytes):
+    """All nodes have to answer, and no migration to be under way."""
+    bed.Ok("gnt-cluster", "modify", f"-Hkvm:migration_bandwidth={mebibytes}", timeout=300)
 
 
 class Migration(Started):
@@ -73,7 +77,7 @@ class Lane:
     def __init__(self, bed, number, source, target):
         self.bed = bed
         self.source, self.target = source, target
-        self.guest = Guest(bed, number)
+        self.guest = Guest(bed, number, "default")
         self._number = number
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
         self.results = {}
@@ -152,6 +156,7 @@ class Lane:
         """Send a guest that changes its memory all the time."""
         self._busy = Guest(self.bed, self._number + 4)
         self._busy.AddCounting(self.source, dirty=True)
+        SetBandwidth(self.bed, HOPELESS)
         self._hopeless = Migration(self._busy, self.target)
 
     def NotConverging(self):
@@ -213,7 +218,7 @@ class Lane:
         self.source, self.target = self.target, self.source
 
     def PortTaken(self):
-        counting = Guest(self.bed, self._number + 6)
+        counting = Guest(self.bed, self._number + 4)
         counting.AddCounting(self.source)
         count = counting.Count(self.source)
         other = Started(self.bed, "socat", "TCP-LISTEN:8102,fork", "PIPE", node=self.target)
@@ -239,17 +244,14 @@ LANES = {
 
 @pytest.fixture(scope="module")
 def bed(NewTestbed):
-    bed = MakeKvmCluster(NewTestbed, 5)
-    bed.Ok(
-        f"gnt-cluster modify -Hkvm:migration_bandwidth={BANDWIDTH},migration_downtime={DOWNTIME}"
-    )
-    return bed
+    return MakeKvmCluster(NewTestbed, 5)
 
 
 @pytest.fixture(scope="module")
 def lanes(bed):
     lanes = {"first": Lane(bed, 1, "node2", "node3"), "second": Lane(bed, 2, "node4", "node5")}
     lanes["second"].StartBusyOne()
+    SetBandwidth(bed, SLOW)
     for name, lane in lanes.items():
         lane.Plan(*LANES[name])
     with contextlib.ExitStack() as stack:
