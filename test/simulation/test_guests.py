@@ -28,7 +28,7 @@ from ganeti.cmdlib import (
 )
 from ganeti.config import writer
 
-FIRST, _, _END = os.environ.get("GUEST_SEEDS", "0:160").partition(":")
+FIRST, _, _END = os.environ.get("GUEST_SEEDS", "0:100").partition(":")
 CHUNK = 20
 CHUNKS = [
     (start, min(start + CHUNK, int(_END or int(FIRST) + 1)))
@@ -115,9 +115,22 @@ def _GoneAnyway(_lu, _instance, _timeout, _ignore):
     return False
 
 
-def _BelievesSource(status, at_source, at_target):
-    """A guest that was sent away is let go on at the source."""
-    return migration_rules.Place.SOURCE
+_real_go_on = instance_migration._Migration._GoOnAtSource
+
+
+@contextlib.contextmanager
+def _GoesOnAtSource():
+    """A guest that was sent away is let go on at the source all the same."""
+    place = migration_rules.Place.SOURCE
+    with (
+        mock.patch.object(migration_rules, "Locate", lambda *_: place),
+        mock.patch.object(
+            instance_migration._Migration,
+            "_GoOnAtSource",
+            lambda self, _ended: _real_go_on(self, True),
+        ),
+    ):
+        yield
 
 
 def _EndsNothing(_self):
@@ -138,11 +151,6 @@ def _ClosesNothing(_self, nodes, wait=False):
 def _NoWords(_self):
     """Nobody is told what to do."""
     return "somebody should look at it"
-
-
-def _StaleIsFine(*_args, **_kwargs):
-    """The state of a mirror does not matter."""
-    return True
 
 
 def _KeepsLeftovers(_self, others, here):
@@ -171,16 +179,53 @@ def _KeepsMinors(_self, _instance):
     """Minors of what could not be created stay reserved."""
 
 
+class _Few(GuestWorld):
+    """One instance, no failures, little of what else is done to it."""
+
+    TEMPLATES: tuple[str, ...] = (constants.DT_DRBD8, constants.DT_SHARED_FILE)
+    DEATHS = 0
+    WORK: tuple[str, ...] = ()
+
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.deaths, self.jobs = self.DEATHS, 10
+        self.maker.Choose(self.TEMPLATES, self.WORK)
+        self.nodes.events = []
+        self.nodes.flaky = 0.0
+
+
+class Orphans(_Few):
+    """Masters die in migrations, and the next ones are asked for other things."""
+
+    DEATHS = 1
+    WORK = ("Migrate", "Migrate", "Startup", "Shutdown", "Remove", "Failover")
+
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.nodes.durations = (3.0, 9.0)
+
+
+class Second(_Few):
+    """Migrations are cancelled when they are almost over."""
+
+    WORK = ("Migrate",)
+
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.nodes.durations = (0.5, 4.0)
+        self.nodes.latencies = [0.5, 1.5]
+        self.cancels = 0.5
+
+
 #: What is planted, and within how many worlds it is to be found.
 PLANTS = {
-    "unfinished": (_Plant(instance_checks, "CheckAtHome", _NotHere), 60),
+    "unfinished": (_Plant(instance_checks, "CheckAtHome", _NotHere), 60, Orphans),
     "gone anyway": (_Plant(instance_target, "StopOnSource", _GoneAnyway), 200),
-    "believes source": (_Plant(migration_rules, "Locate", _BelievesSource), 200),
+    "goes on": (_GoesOnAtSource, 60, Second),
     "ends nothing": (_Plant(instance_migration._Migration, "_Settle", _EndsNothing), 100),
     "no primary": (_Plant(instance_target, "SetPrimary", _NoPrimary), 20),
     "closes nothing": (_Plant(migration_disks.MigrationDisks, "CloseOn", _ClosesNothing), 20),
     "no words": (_Plant(instance_migration._Migration, "_advice", property(_NoWords)), 200),
-    "stale is fine": (_Plant(disk_ops, "CheckDiskConsistency", _StaleIsFine), 200),
     "leftovers": (_Plant(migration_cleanup.Cleanup, "_RemoveLeftovers", _KeepsLeftovers), 100),
     "runs at home": (_Plant(migration_cleanup.Cleanup, "_FindRunning", _StopsAnyOfThem), 100),
     "half removed": (_Plant(disk_ops, "RemoveDisks", _RemovesOnPrimary), 20),
@@ -189,14 +234,14 @@ PLANTS = {
 }
 
 
-def FindSeed(plant, limit):
+def FindSeed(plant, limit, world=GuestWorld):
     """The first world that the planted bug breaks, and how; None if it survives all of them."""
     with _Quiet(), plant():
         for seed in range(limit):
             try:
-                GuestWorld(seed).Run()
+                world(seed).Run()
             except Exception as err:  # noqa: BLE001 - in whatever way it shows
-                assert f"GuestWorld({seed})" in err.__notes__
+                assert f"{world.__name__}({seed})" in err.__notes__
                 return seed, err
     return None
 
@@ -208,3 +253,8 @@ class TestPlanted:
     @pytest.mark.parametrize("name", PLANTS)
     def test_is_found(self, name):
         assert FindSeed(*PLANTS[name]) is not None
+
+    @pytest.mark.parametrize("world", [Orphans, Second])
+    def test_nothing_planted(self, world):
+        """It is the plant that breaks them."""
+        assert FindSeed(contextlib.nullcontext, 5, world) is None
