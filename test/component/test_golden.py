@@ -256,8 +256,15 @@ def _Sections(text):
     return [line for line in text.splitlines() if "ERROR" not in line]
 
 
+def _WithoutParameters(text):
+    """Of an instance: all but which of its parameters are inherited, at the end."""
+    return re.sub(r"(?m)^ +Parameters:\n(?: .*(?:\n|\Z))*", "", text).rstrip("\n")
+
+
 #: What of an output must be as it was, where it is not all of it.
 COMPARED = {
+    "gnt-instance info inst2.example.com": _WithoutParameters,
+    "gnt-instance info -s inst1.example.com inst3.example.com": _WithoutParameters,
     "gnt-instance": _Names,
     "gnt-instance nosuch": _Names,
     # A command of the virtual node's own instead of an SSH command
