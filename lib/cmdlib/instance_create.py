@@ -456,7 +456,8 @@ class LUInstanceCreate(base.LogicalUnit):
             feedback_fn("* running the instance OS create scripts...")
             self.rpc.call_instance_os_add(self.pnode, instance, False, op.debug_level).Raise(
                 f"OS {plan.os_type} could not be installed for instance {instance.name} on node"
-                f" {self.pnode}; the instance is there, but without it"
+                f" {self.pnode}; the instance is there, but without it ('gnt-instance reinstall"
+                f" {instance.name}' tries again)"
             )
             return True
         feedback_fn("* running the instance OS import scripts...")

@@ -91,6 +91,7 @@ class TestOneCall:
             cw.CheckDisksFit(world)
             if call == "instance_os_add":
                 assert all(node.active == set() for node in world.rpc.nodes.values())
+                assert err is None or f"gnt-instance reinstall {cw.NAME}" in str(err)
             if err is not None:
                 assert instance.admin_up is (call in ("blockdev_assemble", "instance_start"))
             world.Run(cw.Remove())
