@@ -217,12 +217,22 @@ class Second(_Few):
         self.cancels = 0.5
 
 
+class Shaky(_Few):
+    """Calls of failovers go wrong, before or after they did their work."""
+
+    WORK = ("Failover",)
+
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.nodes.flaky = 0.1
+
+
 #: What is planted, and within how many worlds it is to be found.
 PLANTS = {
     "unfinished": (_Plant(instance_checks, "CheckAtHome", _NotHere), 60, Orphans),
-    "gone anyway": (_Plant(instance_target, "StopOnSource", _GoneAnyway), 200),
+    "gone anyway": (_Plant(instance_target, "StopOnSource", _GoneAnyway), 60, Shaky),
     "goes on": (_GoesOnAtSource, 60, Second),
-    "ends nothing": (_Plant(instance_migration._Migration, "_Settle", _EndsNothing), 100),
+    "ends nothing": (_Plant(instance_migration._Migration, "_Settle", _EndsNothing), 60, Second),
     "no primary": (_Plant(instance_target, "SetPrimary", _NoPrimary), 20),
     "closes nothing": (_Plant(migration_disks.MigrationDisks, "CloseOn", _ClosesNothing), 20),
     "no words": (_Plant(instance_migration._Migration, "_advice", property(_NoWords)), 200),
@@ -254,7 +264,7 @@ class TestPlanted:
     def test_is_found(self, name):
         assert FindSeed(*PLANTS[name]) is not None
 
-    @pytest.mark.parametrize("world", [Orphans, Second])
+    @pytest.mark.parametrize("world", [Orphans, Second, Shaky])
     def test_nothing_planted(self, world):
         """It is the plant that breaks them."""
         assert FindSeed(contextlib.nullcontext, 5, world) is None
