@@ -48,11 +48,18 @@ class Guest:
         @param dirty: it changes its memory (then 64 MiB) faster than that can be sent
         """
         self.bed.Ok(
-            *("gnt-instance", "add", "--no-ip-check", f"--node={node}", "--no-install"),
+            *(
+                "gnt-instance",
+                "add",
+                "--no-ip-check",
+                "--no-name-check",
+                f"--node={node}",
+                "--no-install",
+            ),
             *("--no-start", "--disk-template=sharedfile", "--disk=0:size=2m"),
             *("--os-type=busybox-guest+default", "--net=0:mode=bridged,link=br0"),
             f"--backend-parameters=memory={64 if dirty else 16}",
-            *("--hypervisor-parameters=kvm:kernel_path=,initrd_path=", self.short_name),
+            *("--hypervisor-parameters=kvm:kernel_path=,initrd_path=", self.name),
         )
         with open(self._Disk(), "r+b") as fobj:
             fobj.write(migration_guest.BootSector(dirty))
