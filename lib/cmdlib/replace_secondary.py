@@ -46,6 +46,7 @@ class NewSecondary(replace_base.Replacement):
             self._lu.LogInfo("updating instance configuration")
             for disk, new_id in zip(self._disks, new_ids, strict=True):
                 disk.logical_id = new_id
+                self._lu.cfg.SetDiskID(disk, self._primary)
             self._lu.cfg.Update(instance, self._feedback)
             undo.Commit()
         self._old = self._GetVolumes()

@@ -208,6 +208,8 @@ class ToDrbd(Conversion):
             for node in (primary, remote_node):
                 self._undo.Add(f"shut down {new.iv_name} on {node}", self._Shutdown, new, node)
                 self._Create(new, node, node == primary)
+        for new in new_disks:
+            lu.cfg.SetDiskID(new, primary)
         instance.disk_template = constants.DT_DRBD8
         instance.disks = new_disks
 
