@@ -66,6 +66,7 @@ class TestFile:
         for key in ("diskparams", "default_iallocator"):
             assert key not in theirs["cluster"]
             ours["cluster"].pop(key, None)
+        assert ours["cluster"]["hvparams"]["xen-pvm"].pop("blockdev_prefix") == "sd"
         assert ours == theirs
 
     def test_no_blanks_at_line_ends_and_a_newline_at_the_end(self):

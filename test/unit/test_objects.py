@@ -243,6 +243,7 @@ class TestGoldenFile:
         after = data.ToDict()
         assert after["cluster"].pop("diskparams") == {"default": dict(constants.DPC_DEFAULTS)}
         assert after["cluster"].pop("default_iallocator") == {}
+        assert after["cluster"]["hvparams"]["xen-pvm"].pop("blockdev_prefix") == "sd"
         assert after == before
 
     def test_defaults_of_a_new_cluster_are_those_of_the_file(self):
@@ -254,6 +255,8 @@ class TestGoldenFile:
             .pop("vnc_password_file")
             .endswith(hvparams["xen-hvm"].pop("vnc_password_file"))
         )
+        # And one that 2.1 has not
+        assert ours["xen-pvm"].pop("blockdev_prefix") == "sd"
         assert ours == hvparams
 
     def test_what_has_a_uuid(self):
