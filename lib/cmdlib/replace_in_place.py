@@ -38,7 +38,7 @@ class InPlace(replace_base.Replacement):
                 self._Step(4, "Changing drbd configuration")
                 for disk, volumes in zip(self._disks, new, strict=True):
                     self._Swap(disk, volumes)
-        except errors.OpExecError:
+        except errors.GenericError:
             self._TellLeft()
             raise
         self._Finish()
