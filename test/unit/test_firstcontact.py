@@ -3,8 +3,8 @@
 The server is Paramiko's, at the other end of a socket pair.
 """
 
-import contextlib
 import base64
+import contextlib
 import hashlib
 import hmac
 import logging
