@@ -14,7 +14,7 @@ import pytest
 from simworld import World
 
 from ganeti import constants, locking, opcodes
-from ganeti.cmdlib import instance_modify, instance_operation
+from ganeti.cmdlib import instance_modify, instance_operation, modify_disks
 from ganeti.config import fake as config_fake
 from ganeti.config import writer
 from ganeti.config.commit import Batcher
@@ -161,15 +161,13 @@ def LeakedLock():
 @contextlib.contextmanager
 def LeakedDisk():
     """A disk that is taken from an instance stays on its node."""
-    original = instance_modify.LUInstanceSetParams._ChangeDisk
+    original = modify_disks.DiskChanges.Finish
 
-    def _Change(self, instance, which, settings):
-        if which != constants.DDM_REMOVE:
-            return original(self, instance, which, settings)
-        instance.disks.pop()
-        return []
+    def _Finish(self):
+        self._removed.clear()
+        original(self)
 
-    with mock.patch.object(instance_modify.LUInstanceSetParams, "_ChangeDisk", _Change):
+    with mock.patch.object(modify_disks.DiskChanges, "Finish", _Finish):
         yield
 
 
