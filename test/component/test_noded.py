@@ -206,7 +206,7 @@ class TestProtocol:
             for name, args, text in (
                 ("test_delay", [-1], "must not be negative"),
                 ("test_delay", ["x"], "Argument 'duration'"),
-                ("export_list", [], "not implemented"),
+                ("drbd_wait_sync", [{}, []], "not implemented"),
                 ("file_storage_dir_create", ["/etc/x"], "ssconf"),
             ):
                 status, body, _ = _Call(connection, name, args)
