@@ -99,8 +99,10 @@ class TestNode:
         with tempfile.NamedTemporaryFile(dir="/tmp") as marker:
             assert bed.Run("test", "-e", marker.name, node="node2").code == 1
         assert bed.Ok("ls -A /home /srv /etc/ganeti", node="node2").split() == [
-            "/etc/ganeti:", "/home:", "/srv:",
+            "/etc/ganeti:", "/home:", "/srv:", "shared",
         ]  # fmt: skip
+        bed.Ok("echo ours > /srv/shared/file")
+        assert bed.Ok("cat /srv/shared/file", node="node2") == "ours\n"
         assert ".ssh" not in bed.Ok("ls -A /root", node="node2").split()
 
     def test_host_keys_and_devices(self, bed):
