@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import constants, errors
 from . import instance_select, jobs
+
+if TYPE_CHECKING:
+    from .. import opcodes
+
+
+def _AskAndSubmit(opts: Any, question: str, op: opcodes.OpCode) -> int:
+    """Let an instance leave its node if the user agrees; the exit code."""
+    cl = jobs.GetClient()
+    if not instance_select.MayGoOn(opts, cl, op.instance_name, question):
+        return constants.EXIT_FAILURE
+    jobs.SubmitOrSend(op, opts, cl)
+    return constants.EXIT_SUCCESS
 
 
 def FailoverInstance(opts: Any, args: list[str]) -> int:
@@ -13,10 +25,7 @@ def FailoverInstance(opts: Any, args: list[str]) -> int:
     from .. import opcodes
 
     (name,) = args
-    cl = jobs.GetClient()
     question = f"Failover will happen to instance {name}. It is shut down and started again."
-    if not instance_select.MayGoOn(opts, cl, name, question):
-        return constants.EXIT_FAILURE
     op = opcodes.OpInstanceFailover(
         instance_name=name,
         ignore_consistency=opts.ignore_consistency,
@@ -24,8 +33,7 @@ def FailoverInstance(opts: Any, args: list[str]) -> int:
         target_node=opts.node,
         iallocator=opts.iallocator,
     )
-    jobs.SubmitOrSend(op, opts, cl)
-    return constants.EXIT_SUCCESS
+    return _AskAndSubmit(opts, question, op)
 
 
 def MigrateInstance(opts: Any, args: list[str]) -> int:
@@ -33,7 +41,6 @@ def MigrateInstance(opts: Any, args: list[str]) -> int:
     from .. import opcodes
 
     (name,) = args
-    cl = jobs.GetClient()
     if opts.cleanup:
         question = (
             f"Instance {name} will be recovered from a failed migration. If the node on which it"
@@ -45,8 +52,6 @@ def MigrateInstance(opts: Any, args: list[str]) -> int:
             f"Instance {name} will be migrated. It goes on running, but if the migration fails"
             " it may be impacted."
         )
-    if not instance_select.MayGoOn(opts, cl, name, question):
-        return constants.EXIT_FAILURE
     op = opcodes.OpInstanceMigrate(
         instance_name=name,
         live=opts.live,
@@ -54,8 +59,7 @@ def MigrateInstance(opts: Any, args: list[str]) -> int:
         target_node=opts.node,
         iallocator=opts.iallocator,
     )
-    jobs.SubmitOrSend(op, opts, cl)
-    return constants.EXIT_SUCCESS
+    return _AskAndSubmit(opts, question, op)
 
 
 def MoveInstance(opts: Any, args: list[str]) -> int:
@@ -68,17 +72,13 @@ def MoveInstance(opts: Any, args: list[str]) -> int:
             "No target node given: say where to move the instance with '-n NODE'",
             errors.ECODE_INVAL,
         )
-    cl = jobs.GetClient()
     question = (
         f"Instance {name} will be moved to {opts.node}. It is shut down while its disks are copied."
     )
-    if not instance_select.MayGoOn(opts, cl, name, question):
-        return constants.EXIT_FAILURE
     op = opcodes.OpInstanceMove(
         instance_name=name,
         target_node=opts.node,
         shutdown_timeout=opts.shutdown_timeout,
         ignore_consistency=opts.ignore_consistency,
     )
-    jobs.SubmitOrSend(op, opts, cl)
-    return constants.EXIT_SUCCESS
+    return _AskAndSubmit(opts, question, op)

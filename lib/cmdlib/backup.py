@@ -45,9 +45,6 @@ class LUBackupExport(base.LogicalUnit):
         # Older exports are looked for everywhere.
         self.needed_locks = {**(self.needed_locks or {}), locking.LEVEL_NODE: locking.ALL_SET}
 
-    def DeclareLocks(self, level: int) -> None:
-        """All nodes: nothing to compute."""
-
     def _GetInstance(self) -> objects.Instance:
         return base.GetInstance(self, self.op.instance_name)
 

@@ -12,7 +12,6 @@ from . import (
     base,
     disk_ops,
     instance_checks,
-    instance_operation,
     instance_target,
 )
 
@@ -83,7 +82,13 @@ class LUInstanceFailover(instance_target.MobileInstanceLU):
                 self, instance, self.op.shutdown_timeout, self.op.ignore_consistency
             )
             if stopped and instance.admin_up:
-                undo.Add(f"start the instance again on {source}", self._StartAgain, instance)
+                undo.Add(
+                    f"start the instance again on {source}",
+                    instance_target.StartAgain,
+                    self,
+                    instance,
+                    True,
+                )
             feedback_fn("* deactivating the instance's disks")
             # A node that is there, but goes on using its side of a mirror, would not let the other
             # side be written to.
@@ -97,7 +102,10 @@ class LUInstanceFailover(instance_target.MobileInstanceLU):
             instance_target.SetPrimary(self, instance, target, feedback_fn)
             undo.Commit()
         if instance.admin_up:
-            self._Start(instance, feedback_fn)
+            feedback_fn(f"* activating the instance's disks on target node {target}")
+            feedback_fn(f"* starting the instance on the target node {target}")
+            # The other side of its mirrors may be what it flees from.
+            instance_target.StartThere(self, instance, True)
         if ignore_source and instance.disk_template in constants.DTS_NET_MIRROR:
             self.LogInfo(
                 "When node %s is back and the mirrors do not connect, 'gnt-instance migrate"
@@ -134,26 +142,6 @@ class LUInstanceFailover(instance_target.MobileInstanceLU):
                     "--ignore-consistency goes on with what data there is)"
                 )
             self.LogWarning("%s; going on, as asked for", what)
-
-    def _StartAgain(self, instance: objects.Instance) -> None:
-        try:
-            instance_operation.StartInstance(self, instance, True)
-        except errors.OpExecError as err:
-            raise errors.OpExecError(
-                f"{err}; 'gnt-instance startup {instance.name}' tries it again"
-            ) from err
-
-    def _Start(self, instance: objects.Instance, feedback_fn: base.FeedbackFn) -> None:
-        feedback_fn(f"* activating the instance's disks on target node {self.target}")
-        feedback_fn(f"* starting the instance on the target node {self.target}")
-        try:
-            # The other side of its mirrors may be what it flees from.
-            instance_operation.StartInstance(self, instance, True)
-        except errors.OpExecError as err:
-            raise errors.OpExecError(
-                f"{err}. It belongs to node {self.target} now and is marked up: 'gnt-instance"
-                f" startup {instance.name}' starts it there"
-            ) from err
 
 
 LOGICAL_UNITS: Final = {opcodes.OpInstanceFailover: LUInstanceFailover}

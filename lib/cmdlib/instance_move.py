@@ -13,7 +13,6 @@ from . import (
     disk_ops,
     instance_checks,
     instance_env,
-    instance_operation,
     instance_target,
 )
 
@@ -126,7 +125,13 @@ class LUInstanceMove(base.LogicalUnit):
                 self, instance, self.op.shutdown_timeout, self.op.ignore_consistency
             )
             if stopped and instance.admin_up:
-                undo.Add(f"start the instance again on {source}", self._StartAgain, instance)
+                undo.Add(
+                    f"start the instance again on {source}",
+                    instance_target.StartAgain,
+                    self,
+                    instance,
+                    None,
+                )
             # Once for all disks: a half of them is no use.
             undo.Add(f"remove the copies on {target}", self._RemoveCopies, instance)
             feedback_fn(f"Creating disks on node {target}")
@@ -143,7 +148,7 @@ class LUInstanceMove(base.LogicalUnit):
             )
         if instance.admin_up:
             feedback_fn(f"Starting instance {instance.name} on node {target}")
-            self._Start(instance)
+            instance_target.StartThere(self, instance, None)
 
     def _CopyDisks(self, instance: objects.Instance, feedback_fn: base.FeedbackFn) -> None:
         source, target = instance.primary_node, self.op.target_node
@@ -180,23 +185,6 @@ class LUInstanceMove(base.LogicalUnit):
                 f"Not all copies could be removed: remove them on node {target} before you move"
                 " the instance there"
             )
-
-    def _StartAgain(self, instance: objects.Instance) -> None:
-        try:
-            instance_operation.StartInstance(self, instance, None)
-        except errors.OpExecError as err:
-            raise errors.OpExecError(
-                f"{err}; 'gnt-instance startup {instance.name}' tries it again"
-            ) from err
-
-    def _Start(self, instance: objects.Instance) -> None:
-        try:
-            instance_operation.StartInstance(self, instance, None)
-        except errors.OpExecError as err:
-            raise errors.OpExecError(
-                f"{err}. It belongs to node {self.op.target_node} now and is marked up:"
-                f" 'gnt-instance startup {instance.name}' starts it there"
-            ) from err
 
 
 LOGICAL_UNITS: Final = {opcodes.OpInstanceMove: LUInstanceMove}

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from .. import constants, errors, iallocator, locking, objects
 from ..utils import text
-from . import base, instance_checks, instance_env
+from . import base, instance_checks, instance_env, instance_operation
 
 #: What takes an instance to another node that has no copy of its disks.
 _OTHER_WAY: Final = "its disks can be copied to another node with 'gnt-instance move'"
@@ -172,12 +172,7 @@ def CheckTarget(
     @raise errors.OpPrereqError: it can not
     """
     base.CheckNodeOnline(lu, target)
-    if base.GetNode(lu, target).drained:
-        raise errors.OpPrereqError(
-            f"Node {target} is marked drained: it takes no instances until 'gnt-node modify"
-            f" --drained=no {target}'",
-            errors.ECODE_INVAL,
-        )
+    base.CheckNodeNotDrained(lu, target)
     if memory:
         wanted = lu.cfg.GetClusterInfo().FillBE(instance)[constants.BE_MEMORY]
         instance_checks.CheckNodeFreeMemory(lu, target, why, wanted, instance.hypervisor)
@@ -238,3 +233,32 @@ def StopOnSource(
         node,
     )
     return False
+
+
+def StartAgain(lu: base.LogicalUnit, instance: objects.Instance, force: bool | None) -> None:
+    """Start an instance where it was, as it does not go to another node after all.
+
+    @param force: as for L{instance_operation.StartInstance}
+    @raise errors.OpExecError: with the command that tries it again
+    """
+    try:
+        instance_operation.StartInstance(lu, instance, force)
+    except errors.OpExecError as err:
+        raise errors.OpExecError(
+            f"{err}; 'gnt-instance startup {instance.name}' tries it again"
+        ) from err
+
+
+def StartThere(lu: base.LogicalUnit, instance: objects.Instance, force: bool | None) -> None:
+    """Start an instance on the node that it belongs to now.
+
+    @param force: as for L{instance_operation.StartInstance}
+    @raise errors.OpExecError: with the command that tries it again
+    """
+    try:
+        instance_operation.StartInstance(lu, instance, force)
+    except errors.OpExecError as err:
+        raise errors.OpExecError(
+            f"{err}. It belongs to node {instance.primary_node} now and is marked up:"
+            f" 'gnt-instance startup {instance.name}' starts it there"
+        ) from err
