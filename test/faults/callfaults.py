@@ -11,6 +11,7 @@ NAME = "inst1.example.com"
 REFUSED = "refused"
 LOST = "lost"  # done, but the answer is lost
 DEAD = "dead"  # not done, and the node does not answer any more
+DIES = "dies"  # done and answered, and the node does not answer any more
 MODES = [REFUSED, LOST, DEAD]
 
 #: Volumes of instances that a test began with have sizes from here on, which renaming keeps: so
@@ -104,20 +105,28 @@ class Fault:
         if self.count != self._number:
             return self._real(call, name, fn)
         self.hit = call, name
+        failed = rpc.RpcResult([False, "it broke"], call=call, node=name)
+        if self._mode == REFUSED:
+            return failed
         if self._mode == DEAD:
             self._world.rpc.Cut(name)
-        elif self._mode == LOST:
-            self._real(call, name, fn)
-        return rpc.RpcResult([False, "it broke"], call=call, node=name)
+        result = self._real(call, name, fn)
+        if self._mode == DIES:
+            self._world.rpc.Cut(name)
+        return failed if self._mode == LOST else result
 
     @property
     def dead(self):
         """The node that does not answer; None: all do."""
-        return self.hit[1] if self.hit is not None and self._mode == DEAD else None
+        return self.hit[1] if self.hit is not None and self._mode in (DEAD, DIES) else None
+
+    def Stop(self):
+        """No other call goes wrong; who is dead stays so."""
+        self._world.rpc._OneStatic = self._real
 
     def End(self):
         """All is well again; a node that was dead has all that was on it."""
-        self._world.rpc._OneStatic = self._real
+        self.Stop()
         if self.hit is not None:
             self._world.rpc.Mend(self.hit[1])
 

@@ -11,21 +11,17 @@ Each operation is run once to count its calls; then once for each call and each 
 import functools
 import os
 
+import callfaults as cf
 import pytest
 
-from ganeti import constants, errors, locking, mcpu, opcodes, pathutils, rpc
+from ganeti import constants, errors, locking, opcodes, pathutils
 from ganeti.cmdlib import fake, fakedisks, fakemigration
 from ganeti.config import fake as config_fake
 
 NODE1, NODE2, NODE3 = (config_fake.NodeName(number) for number in (1, 2, 3))
 NAME = "inst1.example.com"
 
-#: Ways for a call to go wrong.
-REFUSED = "refused"
-LOST = "lost"  # done, but the answer is lost
-DEAD = "dead"  # not done, and the node never answers again
-DIES = "dies"  # done and answered, and the node never answers again
-MODES = [REFUSED, LOST, DEAD, DIES]
+MODES = [*cf.MODES, cf.DIES]
 
 
 def Migrate(live=True, **values):
@@ -69,7 +65,7 @@ def _BrokenOff(template, to=None):
     world = NewWorld(template)
     world.rpc.Fail("finalize_migration")
     world.rpc.Fail("instance_finalize_migration_src")
-    RunAndTell(world, Migrate(target_node=to))
+    cf.RunAndTell(world, Migrate(target_node=to))
     world.rpc.Heal()
     return world
 
@@ -104,60 +100,12 @@ def _Names(monkeypatch):
     monkeypatch.setattr("ganeti.utils.net.TcpPing", lambda *args, **kwargs: True)
 
 
-def RunAndTell(world, op):
-    """Run an operation; what it said, and with which error it ended."""
-    try:
-        world.Run(op)
-    except errors.GenericError as err:
-        return err, "\n".join([*world.log, str(err)])
-    except mcpu.CancelJob as err:
-        return err, "\n".join(world.log)
-    return None, "\n".join(world.log)
-
-
-class Fault:
-    """Lets one call of an operation go wrong.
-
-    @ivar hit: the call that did: (call, node)
-    """
-
-    def __init__(self, world, number, mode):
-        """@param number: which one, from 1"""
-        self.hit = None
-        self.count = 0
-        self._world = world
-        self._number = number
-        self._mode = mode
-        self._real = world.rpc._OneStatic
-        world.rpc._OneStatic = self._One
-
-    def _One(self, call, name, fn):
-        self.count += 1
-        if self.count != self._number:
-            return self._real(call, name, fn)
-        self.hit = call, name
-        failed = rpc.RpcResult([False, "it broke"], call=call, node=name)
-        if self._mode == REFUSED:
-            return failed
-        if self._mode == DEAD:
-            self._world.rpc.Cut(name)
-        result = self._real(call, name, fn)
-        if self._mode == DIES:
-            self._world.rpc.Cut(name)
-        return failed if self._mode == LOST else result
-
-    def End(self):
-        self._world.rpc._OneStatic = self._real
-
-    def Revive(self):
-        """The node that was dead answers again, with all that was on it."""
-        self.End()
-        if self.hit is not None:
-            self._world.rpc.Mend(self.hit[1])
+class Fault(cf.Fault):
+    """A call goes wrong; what becomes of a node that died of it."""
 
     def Bury(self):
         """The node is switched off, and marked so."""
-        self.End()
+        self.Stop()
         _, name = self.hit
         self._world.rpc.nodes[name] = fake.FakeNode()
         node = self._world.cfg.GetNodeInfo(name)
@@ -167,12 +115,7 @@ class Fault:
 
 @functools.cache
 def CountCalls(scenario):
-    prepare, make_op = SCENARIOS[scenario]
-    world = prepare()
-    fault = Fault(world, 0, None)
-    err, text = RunAndTell(world, make_op())
-    assert err is None, text
-    return fault.count
+    return cf.CountCalls(*SCENARIOS[scenario])
 
 
 def Running(world):
@@ -248,7 +191,7 @@ def Finish(world, text):
                 op = Failover(True, target_node=NODE1 if shared else None)
         else:
             return
-        _, text = RunAndTell(world, op)
+        _, text = cf.RunAndTell(world, op)
         CheckNoHarm(world, text)
         # Else whatever the hints say that went with it.
         if Running(world) == [Instance(world).primary_node] and "--cleanup" not in text:
@@ -264,7 +207,7 @@ class TestEachCall:
         prepare, make_op = SCENARIOS[scenario]
         world = prepare()
         fault = Fault(world, number, mode)
-        err, text = RunAndTell(world, make_op())
+        err, text = cf.RunAndTell(world, make_op())
         if err is not None and "cleanup" in scenario:
             text += "\nagain: --cleanup"
         return world, fault, err, text
@@ -274,7 +217,7 @@ class TestEachCall:
             world, fault, err, text = self._RunWith(scenario, number, mode)
             try:
                 CheckNoHarm(world, text)
-                fault.Revive()
+                fault.End()
                 if "ignoring" in scenario and len(Running(world)) > 1:
                     continue
                 Finish(world, text)
@@ -285,7 +228,7 @@ class TestEachCall:
                 ) from bad
 
     def test_the_node_stays_dead(self, scenario, mode):
-        if mode not in (DEAD, DIES):
+        if mode not in (cf.DEAD, cf.DIES):
             pytest.skip("the node is well")
         for number in range(1, CountCalls(scenario) + 1):
             world, fault, err, text = self._RunWith(scenario, number, mode)
