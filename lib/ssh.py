@@ -117,6 +117,10 @@ class SshRunner:
         terminal = ["-t", "-t"] if tty else []
         return ["ssh", *options, *terminal, f"{user}@{hostname}", command]
 
+    def BuildStreamCmd(self, node: str, command: str) -> list[str]:
+        """Arguments that run a shell command on a node, as a part of a pipeline."""
+        return self.BuildCmd(node, constants.GANETI_RUNAS, command, connect_timeout=CONNECT_TIMEOUT)
+
     def Run(
         self,
         hostname: str,

@@ -84,7 +84,7 @@ def SnapshotExport(
             log=log,
         ),
         pipeline.Stage("gzip", ["gzip"]),
-        pipeline.Stage(f"writing on node {dest_node}", _BuildSshCmd(runner, dest_node, command)),
+        pipeline.Stage(f"writing on node {dest_node}", runner.BuildStreamCmd(dest_node, command)),
     ]
     _RunStages(f"Disk {index} of {instance.name} can't be exported", stages, log, rt)
 
@@ -121,7 +121,7 @@ def InstanceOsImport(
         stages = [
             pipeline.Stage(
                 f"reading {image} on node {src_node}",
-                _BuildSshCmd(runner, src_node, f"exec cat -- {path}"),
+                runner.BuildStreamCmd(src_node, f"exec cat -- {path}"),
             ),
             pipeline.Stage("gunzip", ["gunzip"]),
             pipeline.Stage(
@@ -139,12 +139,6 @@ def InstanceOsImport(
             problems.append(str(err))
     if problems:
         Fail(f"Import of {instance.name}: " + "; ".join(problems))
-
-
-def _BuildSshCmd(runner: ssh.SshRunner, node: str, command: str) -> list[str]:
-    return runner.BuildCmd(
-        node, constants.GANETI_RUNAS, command, connect_timeout=ssh.CONNECT_TIMEOUT
-    )
 
 
 def _RunStages(what: str, stages: Sequence[pipeline.Stage], log: str, rt: runtime.Runtime) -> None:

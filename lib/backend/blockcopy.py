@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from .. import constants, errors, objects, pathutils, runtime, ssh
+from .. import errors, objects, pathutils, rpc_defs, runtime, ssh
 from ..utils import pipeline, text
 from . import blockdev
 from .base import Fail
 
-#: Seconds that a copy may take: what its call waits for the answer.
-_TIMEOUT: Final = 86400
+#: Seconds that a copy may take: a little less than what its call waits for the answer.
+_TIMEOUT: Final = rpc_defs.TMO_1DAY - 60
 _BLOCK: Final = 2**20
 
 SshFactory = Callable[[str], ssh.SshRunner]
@@ -83,12 +83,7 @@ def BlockdevExport(
         ),
         pipeline.Stage(
             f"writing on node {dest_node}",
-            runner.BuildCmd(
-                dest_node,
-                constants.GANETI_RUNAS,
-                command,
-                connect_timeout=ssh.CONNECT_TIMEOUT,
-            ),
+            runner.BuildStreamCmd(dest_node, command),
         ),
     ]
     try:

@@ -200,8 +200,8 @@ class _Files:
             self._rt.files.remove(self.Path(what))
 
 
-class Incoming:
-    """A guest that is to come here."""
+class _End:
+    """What both ends of a migration have."""
 
     def __init__(
         self,
@@ -216,6 +216,10 @@ class Incoming:
         self._cert_file = cert_file
         self._processes = processes or Processes()
         self._files = _Files(rt, directory, name)
+
+
+class Incoming(_End):
+    """A guest that is to come here."""
 
     def Listen(self, address: str, port: int) -> str:
         """Wait for the guest, in a process of its own; what the source needs to find it.
@@ -263,22 +267,8 @@ class Incoming:
         self._files.Remove("listener", "listen-log")
 
 
-class Outgoing:
+class Outgoing(_End):
     """A guest that is to leave."""
-
-    def __init__(
-        self,
-        rt: runtime.Runtime,
-        directory: str,
-        name: str,
-        cert_file: str = pathutils.NODED_CERT_FILE,
-        processes: Processes | None = None,
-    ) -> None:
-        self._rt = rt
-        self._name = name
-        self._cert_file = cert_file
-        self._processes = processes or Processes()
-        self._files = _Files(rt, directory, name)
 
     def Send(self, config_file: str, address: str, port: int) -> None:
         """Start to send the guest.

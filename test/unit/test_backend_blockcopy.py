@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from ganeti import constants, objects, pathutils, ssconf
+from ganeti import constants, objects, pathutils, ssconf, ssh
 from ganeti.backend import base, blockcopy, blockdev
 
 BASE = "/srv/ganeti/file-storage"
@@ -13,13 +13,14 @@ TARGET = "node2.example.com"
 MIB = 2**20
 
 
-class _HereRunner:
+class _HereRunner(ssh.SshRunner):
     """Runs what is for another node on this one, below another directory.
 
     @ivar before: shell command that goes before it; likewise C{after}
     """
 
     def __init__(self, root, before=""):
+        super().__init__("cluster")
         self.root = root
         self.before = before
         self.after = ""
@@ -28,7 +29,7 @@ class _HereRunner:
     def PathOnNode(self, node, path):
         return path.replace(pathutils.ROOTDIR, self.root, 1)
 
-    def BuildCmd(self, node, user, command, connect_timeout=None):
+    def BuildCmd(self, node, user, command, **options):
         self.asked.append((node, user, command))
         return ["sh", "-c", self.before + command + self.after]
 
