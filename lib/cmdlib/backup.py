@@ -71,6 +71,13 @@ class LUBackupExport(base.LogicalUnit):
                 " are no snapshots",
                 errors.ECODE_INVAL,
             )
+        # Before anything is shut down for it.
+        target = self.op.target_node
+        self.rpc.call_version([target])[target].Raise(
+            f"Node {target} does not answer, so nothing can be exported to it",
+            prereq=True,
+            ecode=errors.ECODE_ENVIRON,
+        )
 
     def DescribeChanges(self) -> list[announce.Change]:
         instance = self._GetInstance()

@@ -183,6 +183,15 @@ class TestExport:
             world.Run(Export())
         assert info.value.args[1] == errors.ECODE_INVAL
 
+    def test_dead_target(self):
+        """Nobody's instance is shut down for nothing."""
+        world = NewWorld()
+        world.rpc.Cut(NODE3)
+        with pytest.raises(errors.OpPrereqError, match=NODE3) as info:
+            world.Run(Export())
+        assert info.value.args[1] == errors.ECODE_ENVIRON
+        assert not Calls(world, "instance_shutdown", "blockdev_snapshot")
+
     def test_unknown_target(self):
         with pytest.raises(errors.OpPrereqError) as info:
             NewWorld().Run(Export(target_node="nosuch"))
